@@ -31,6 +31,7 @@ from functions.insights.routes import router as insights
 from functions.leaderboards.routes import router as leaderboards
 from functions.models.routes import router as models
 from functions.personas.routes import router as personas
+from functions.predictions.routes import router as predictions
 from functions.spaces.routes import router as spaces
 from functions.trainings.architecture_routes import router as architectures
 from functions.trainings.routes import router as trainings
@@ -63,6 +64,7 @@ ROUTERS = (
     users,
     models,
     personas,
+    predictions,
     spaces,
     webhook_endpoints,
     trainings,

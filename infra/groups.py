@@ -13,6 +13,8 @@ SNAPSHOT_FILES = "spaces/*/snapshots/*"
 TRAINING_FILES = "spaces/*/trainings/*"
 EVALUATION_FILES = "spaces/*/evaluations/*"
 SCAN_FILES = "spaces/*/scans/*"
+# The plan and the finished parts of a run, until they are published.
+RUN_FILES = "temporary/spaces/*/runs/*"
 # What Step Functions exports of each scanned group of files. No function reads it.
 SCAN_RESULTS = "temporary/spaces/*/scans/*"
 # Which versions of files a training or an evaluation reads.
@@ -37,6 +39,7 @@ class Workflow(StrEnum):
     TRAINING = "training"
     EVALUATION = "evaluation"
     CONNECTOR_SCAN = "connector-scan"
+    PREDICTION = "prediction"
 
 
 class Layer(StrEnum):
@@ -101,6 +104,8 @@ class FunctionSpec:
     disk_mb: int = 512
     timeout_seconds: int = 29
     layers: tuple[Layer, ...] = ()
+    # Packages that do not fit beside the layers. The function unpacks them at a cold start.
+    unpacks: Layer | None = None
     # Script that starts a web server, which streams responses. Stages without streaming use the handler.
     web_server: str | None = None
     # Sends to its own queue. AWS stops other functions after about 16 rounds, so the code must end the loop itself.
@@ -315,6 +320,23 @@ GROUPS = (
         memory_mb=3008,
         layers=(Layer.SCORE,),
     ),
+    group(
+        "predictions",
+        Grants(
+            reads=("catalog", "checkpoint", "checkpoint_alias", "insight_policy"),
+            writes=("prediction", "prediction_output", "prediction_part", "connector", "job"),
+            # A run is checked against the model and the scans of its files, and planned.
+            gets=(CONNECTOR_FILES, SCAN_FILES, TRAINING_FILES),
+            puts=(RUN_FILES,),
+            lists=(CONNECTOR_FILES, SNAPSHOT_FILES, TRAINING_FILES),
+            reads_parameters=(CONNECTOR_CREDENTIALS,),
+            assumes_customer_roles=True,
+            starts=(Workflow.PREDICTION,),
+            stops_executions=True,
+        ),
+        memory_mb=3008,
+        layers=(Layer.SCORE,),
+    ),
     group("benchmarks", Grants(reads=("connector",), writes=("benchmark", *REMOVAL))),
     group(
         "evaluations",
@@ -349,8 +371,8 @@ GROUPS = (
                 "cluster",
                 *CALL_LIMITS,
             ),
-            gets=(INSIGHT_FILES, TRAINING_FILES),
-            # Reactions are exported to managed connectors.
+            # Reactions are exported to managed connectors, from which their owner downloads them.
+            gets=(CONNECTOR_FILES, INSIGHT_FILES, TRAINING_FILES),
             puts=(INSIGHT_FILES, CONNECTOR_FILES),
             lists=(TRAINING_FILES,),
             reads_parameters=(CLUSTER_TOKENS,),
@@ -433,6 +455,7 @@ def step(
     disk_mb: int = 512,
     timeout_seconds: int = 120,
     layers: tuple[Layer, ...] = (),
+    unpacks: Layer | None = None,
 ) -> FunctionSpec:
     """Returns the workflow step with the code ``functions/workflows/<workflow>/<verb>.py``."""
     return FunctionSpec(
@@ -443,6 +466,7 @@ def step(
         disk_mb=disk_mb,
         timeout_seconds=timeout_seconds,
         layers=layers,
+        unpacks=unpacks,
     )
 
 
@@ -592,6 +616,59 @@ STEPS = {
     ),
 }
 
+# Items that the end of a run writes: it releases the connectors and the folder.
+_RUN_END = ("prediction", "prediction_output", "connector", "job")
+
+STEPS |= {
+    Workflow.PREDICTION: (
+        step(
+            Workflow.PREDICTION,
+            "prepare_prediction",
+            # The tasks of a SageMaker job are objects.
+            Grants(writes=("prediction",), gets=(RUN_FILES,), puts=(RUN_FILES,)),
+        ),
+        step(
+            Workflow.PREDICTION,
+            "score_parts",
+            Grants(
+                reads=("prediction",),
+                writes=("prediction_part",),
+                gets=(CONNECTOR_FILES, RUN_FILES, SNAPSHOT_FILES, TRAINING_FILES),
+                puts=(RUN_FILES,),
+                lists=(TRAINING_FILES,),
+                reads_parameters=(CONNECTOR_CREDENTIALS,),
+                assumes_customer_roles=True,
+            ),
+            memory_mb=3008,
+            # Holds a file of about 3 GB and its decoded copy.
+            disk_mb=10_240,
+            timeout_seconds=900,
+            layers=(Layer.SCAN,),
+            unpacks=Layer.SCORE,
+        ),
+        step(
+            Workflow.PREDICTION,
+            "finish_prediction",
+            Grants(
+                reads=("prediction_part",),
+                writes=_RUN_END,
+                gets=(RUN_FILES,),
+                puts=(CONNECTOR_FILES,),
+                lists=(CONNECTOR_FILES,),
+            ),
+            memory_mb=1024,
+            # Copies thousands of parts.
+            timeout_seconds=900,
+        ),
+        step(
+            Workflow.PREDICTION,
+            "fail_prediction",
+            Grants(reads=("prediction_part",), writes=_RUN_END, deletes=(CONNECTOR_FILES,)),
+            timeout_seconds=300,
+        ),
+    ),
+}
+
 # The step of each workflow that records why an execution failed.
 FAIL_STEPS = {
     workflow: next(each for each in steps if each.name.startswith("fail-")) for workflow, steps in STEPS.items()
@@ -615,8 +692,10 @@ def event(
 # A function that reconciles a job corrects its record, starts a job that never started and stops a job that was
 # cancelled.
 _CONVERGENCE = Grants(
-    reads=("benchmark", "checkpoint", "space"),
-    writes=(*_TRAINING_END, "evaluation", "scan", "catalog"),
+    reads=("benchmark", "checkpoint", "prediction_part", "space"),
+    writes=(*dict.fromkeys((*_TRAINING_END, *_RUN_END)), "evaluation", "scan", "catalog"),
+    # What a run has published, whose workflow is gone.
+    deletes=(CONNECTOR_FILES,),
     starts=tuple(Workflow),
     stops_executions=True,
     stops_training_jobs=True,

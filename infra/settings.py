@@ -114,6 +114,7 @@ class StageSettings:
     cpu_instance_types: tuple[str, ...] = ("ml.m5.2xlarge", "ml.m5.4xlarge", "ml.c5.4xlarge")
     gpu_instance_types: tuple[str, ...] = ("ml.g5.2xlarge", "ml.g4dn.2xlarge", "ml.g6.2xlarge")
     max_gpu_count: int = 8
+    max_instance_count: int = 4
     # Limits of a space. `python -m infra.operations limits` sets others for single spaces (docs/limits.md).
     max_running_trainings: int = 10
     max_running_evaluations: int = 20
@@ -128,6 +129,9 @@ class StageSettings:
     training_image_cpu: str | None = None
     training_image_gpu: str | None = None
     scan_concurrency: int = 40
+    # Functions of one run at the same time, and the rows up to which they carry a run out.
+    run_concurrency: int = 40
+    function_run_rows: int = 50_000_000
     # Server of language models for spaces that register none: its address, and the parameter with its token.
     default_cluster_url: str | None = None
     default_cluster_token_parameter: str | None = None
@@ -230,6 +234,8 @@ STAGES = {
             gpu_instance_types=("ml.g5.2xlarge", "ml.g4dn.2xlarge"),
             capacity_wait=1,
             scan_concurrency=2,
+            run_concurrency=2,
+            function_run_rows=100_000,
             aws_endpoint_url="http://127.0.0.1:4566",
             webhook_url="http://127.0.0.1:8000/webhooks",
             allow_loopback=True,

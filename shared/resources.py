@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from shared.llm.token_cleaner import TokenCleaner
     from shared.models.job_limits import JobLimits
     from shared.network.address_guard import AddressGuard
+    from shared.runs.inputs import InputFinder
+    from shared.runs.plans import Plans
+    from shared.runs.publishing import Publisher
     from shared.space_usage.storage import StorageUsages
     from shared.webhooks.queue import WebhookQueue
 
@@ -154,6 +157,24 @@ class Resources(Clients):
         return ConnectorScans(scans, self.catalog, self.schema_drifts, self.job_launcher, self.clock)
 
     @cached_property
+    def run_inputs(self) -> "InputFinder":
+        from shared.runs.inputs import InputFinder
+
+        return InputFinder(self.table, self.connector_storages, self.catalog, self.clock)
+
+    @cached_property
+    def run_plans(self) -> "Plans":
+        from shared.runs.plans import Plans
+
+        return Plans(self.s3, self.settings.bucket_name)
+
+    @cached_property
+    def run_publisher(self) -> "Publisher":
+        from shared.runs.publishing import Publisher
+
+        return Publisher(self.table, self.s3, self.connector_storages, self.run_plans)
+
+    @cached_property
     def connector_cleaner(self) -> "ConnectorCleaner":
         from shared.connectors.scans import ConnectorCleaner
         from shared.dynamodb.cleanup_list import CleanupList
@@ -188,6 +209,7 @@ class Resources(Clients):
             JobKind.TRAINING: self.settings.training_state_machine_arn,
             JobKind.EVALUATION: self.settings.evaluation_state_machine_arn,
             JobKind.SCAN: self.settings.scan_state_machine_arn,
+            JobKind.PREDICTION: self.settings.prediction_state_machine_arn,
         }
         return JobLauncher(self.step_functions, self.sagemaker, arns)
 

@@ -45,6 +45,9 @@ class Settings(BaseModel):
     training_state_machine_arn: str | None = None
     evaluation_state_machine_arn: str | None = None
     scan_state_machine_arn: str | None = None
+    prediction_state_machine_arn: str | None = None
+    # Of the rows of a run, up to which functions work on them; a SageMaker job works on more.
+    function_run_rows: int = Field(default=50_000_000, ge=0)
     webhook_secret_arn: str | None = None
     # The key from which the external ids of customers' roles are derived.
     external_id_key_arn: str | None = None
@@ -58,6 +61,7 @@ class Settings(BaseModel):
     cpu_instance_types: str = "ml.m5.2xlarge,ml.m5.4xlarge"
     gpu_instance_types: str = "ml.g5.2xlarge,ml.g4dn.2xlarge"
     max_gpu_count: int = 8
+    max_instance_count: int = 4
     spot_training: bool = False
     # Limits of spaces for which an operator has set no others; none without a value.
     max_running_trainings: int | None = None

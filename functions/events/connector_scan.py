@@ -13,6 +13,7 @@ from shared.connectors.catalog import EventOutcome, ObjectVersion, comparable_se
 from shared.connectors.scans import ConnectorScans
 from shared.errors import NotFoundError
 from shared.models.connector import ScanScope
+from shared.models.run import is_manifest
 from shared.observability import logger
 from shared.resources import Resources
 
@@ -65,7 +66,7 @@ def read_event(message_id: str, body: str) -> ObjectEvent | None:
     event = json.loads(body)
     detail = event["detail"]
     key = _KEY.fullmatch(detail["object"]["key"])
-    if key is None or (key["file"].endswith("/") and not detail["object"].get("size")):
+    if key is None or (key["file"].endswith("/") and not detail["object"].get("size")) or is_manifest(key["file"]):
         return None
     return ObjectEvent(message_id, key["space"], key["connector"], key["file"], event["detail-type"], detail)
 

@@ -12,9 +12,11 @@ from shared.errors import NotFoundError
 from shared.jobs.failures import Failure, explain
 from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
+from shared.models.prediction import PredictionRun
 from shared.models.training import Training
 from shared.observability import count, logger
 from shared.resources import Resources
+from shared.runs.store import Runs
 from shared.space_usage.jobs import JobUsages
 from shared.spaces.store import Spaces
 from shared.trainings.store import Trainings
@@ -43,7 +45,7 @@ JobFinding = Running | Waiting | Failure
 
 
 class Convergence:
-    """Compares trainings, evaluations and scans with their executions and SageMaker jobs."""
+    """Compares trainings, evaluations, scans and runs with their executions and SageMaker jobs."""
 
     def __init__(self, resources: Resources) -> None:
         self._launcher = resources.job_launcher
@@ -51,6 +53,8 @@ class Convergence:
         self._connector_scans = resources.connector_scans
         self._evaluations = resources.evaluations
         self._due_evaluations = resources.due_evaluations
+        self._predictions = Runs(resources.table, PredictionRun, JobKind.PREDICTION, resources.clock)
+        self._publisher = resources.run_publisher
         self._job_usages = JobUsages(resources.table, resources.clock)
         self._spaces = Spaces(resources.table, resources.clock)
         self._table = resources.table
@@ -58,12 +62,14 @@ class Convergence:
 
     def converge(self, job: JobReference) -> None:
         """Updates the status of one job from AWS. It is safe to repeat."""
-        if job.kind.runs_on_sagemaker and self._spaces.is_deleted(job.space_id):
+        if job.kind is not JobKind.SCAN and self._spaces.is_deleted(job.space_id):
             self._stop_in_deleted_space(job)
         elif job.kind is JobKind.TRAINING:
             self._converge_training(job)
         elif job.kind is JobKind.EVALUATION:
             self._converge_evaluation(job)
+        elif job.kind is JobKind.PREDICTION:
+            self._converge_run(job)
         else:
             self._converge_scan(job)
 
@@ -75,6 +81,9 @@ class Convergence:
             if job.kind is JobKind.TRAINING:
                 ended = self._trainings.end(job.space_id, job.id, JobStatus.STOPPED, {"error": _SPACE_DELETED})
                 has_due = ended.status is JobStatus.SUCCEEDED
+            elif job.kind is JobKind.PREDICTION:
+                self._end_run(job, Failure(JobStatus.STOPPED, _SPACE_DELETED))
+                has_due = False
             else:
                 self._evaluations.end(job.space_id, job.id, JobStatus.STOPPED, _SPACE_DELETED)
                 has_due = False
@@ -131,6 +140,27 @@ class Convergence:
         elif isinstance(finding, Failure):
             self._evaluations.end(job.space_id, job.id, finding.status, finding.error)
             self._report(job, finding)
+
+    def _converge_run(self, job: JobReference) -> None:
+        try:
+            status = self._predictions.repository.get(job.space_id, job.id).status
+        except NotFoundError:
+            self._put_away(job)
+            return
+        if status.is_final:
+            self._launcher.stop(job, "The run has ended.")
+            self._put_away(job)
+            return
+        finding = self._find(job, status)
+        if isinstance(finding, Failure):
+            self._end_run(job, finding)
+            self._report(job, finding)
+
+    def _end_run(self, job: JobReference, failure: Failure) -> None:
+        run = self._predictions.repository.get(job.space_id, job.id)
+        if not run.status.is_final:
+            self._publisher.withdraw(job.space_id, run)
+            self._predictions.end(job.space_id, job.id, failure.status, {"error": failure.error})
 
     def _converge_scan(self, job: JobReference) -> None:
         if job.parent_id is None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from functions.insights.statistics import rate_interval
 from shared.clock import Clock
-from shared.connectors.storage import ConnectorStorages
+from shared.connectors.storage import DOWNLOAD_LIFETIME, ConnectorStorages
 from shared.dynamodb.repository import Repository, cursor_id
 from shared.dynamodb.table import Table
 from shared.errors import ConflictError, ValidationFailedError
@@ -73,7 +73,9 @@ class ReactionService:
         rows, export = self._rows(context, request)
         if rows:
             export.file = _file_name(request)
-            self._storages.open(context.space_id, connector).write(export.file, b"".join(rows))
+            storage = self._storages.open(context.space_id, connector)
+            storage.write(export.file, b"".join(rows))
+            export.download = storage.presigned_download(export.file, self._clock() + DOWNLOAD_LIFETIME)
         return export
 
     def _rows(self, context: SpaceContext, request: ExportCreate) -> tuple[list[bytes], Export]:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from functions.jobs.modelling.frames import NOTHING, DateFormats, clean_text, times_of
+from functions.jobs.modelling.frames import NOTHING, DateFormats
 from shared.files.column_types import col
 from shared.propensity.dates import date_order, date_part, date_readings, has_time, is_iso, may_contradict
+from shared.propensity.tables import clean_text, times_of
 
 Formats = Mapping[str, Sequence[str]]
 # Up to it, a day may be a month.

@@ -21,6 +21,7 @@ from shared.propensity.errors import CheckpointError
 
 # AWS keeps 1,024 characters of a failure's reason, including the words that it puts around ours.
 MAX_FAILURE_CHARACTERS = 900
+NO_MEMORY = "The data does not fit into the instance's memory. Use a larger instance or less data."
 EXIT_FAILED = 1
 EXIT_STOPPED = 128 + signal.SIGTERM
 
@@ -31,16 +32,26 @@ class Container:
 
     base: Path
     gpu_count: int
+    # Where SageMaker reads the reason of a failure.
+    failure_file: Path
 
     @classmethod
     def of(cls, environment: Mapping[str, str], devices: Path = Path("/dev")) -> "Container":
-        """Returns the folders below ``SAGEMAKER_BASE_DIR`` (``/opt/ml``), and how many GPUs the container sees."""
+        """Returns the folders below ``SAGEMAKER_BASE_DIR`` (``/opt/ml``), and how many GPUs the container sees.
+
+        ``FAILURE_FILE`` names another file for the reason of a failure, as processing jobs have one.
+        """
         gpus = [device for device in devices.glob("nvidia*") if device.name.removeprefix("nvidia").isdigit()]
-        return cls(Path(environment.get("SAGEMAKER_BASE_DIR", "/opt/ml")), len(gpus))
+        base = Path(environment.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+        return cls(base, len(gpus), Path(environment.get("FAILURE_FILE") or base / "output" / "failure"))
 
     @property
     def job_file(self) -> Path:
         return self.base / "input" / "data" / "job" / "job.json"
+
+    @property
+    def tasks_channel(self) -> Path:
+        return self.base / "input" / "data" / "tasks"
 
     @property
     def model_channel(self) -> Path:
@@ -58,7 +69,7 @@ class Container:
     def report_failure(self, reason: str) -> None:
         """Writes the reason to SageMaker's failure file and to stderr, because SageMaker may report either."""
         text = reason[:MAX_FAILURE_CHARACTERS]
-        failure = self.base / "output" / "failure"
+        failure = self.failure_file
         failure.parent.mkdir(parents=True, exist_ok=True)
         failure.write_text(text, encoding="utf-8")
         print(f"JobFailedError: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the container's log
@@ -86,14 +97,14 @@ def run(work: Callable[[Container, threading.Event], None]) -> int:
     """Runs a job and returns its exit code. The event of ``work`` is set when SageMaker stops the job."""
     container = Container.of(os.environ)
     with _other_texts_on_stdout():
-        code, reason = _run(container, work)
+        code, reason = outcome(container, work)
     if reason:
         container.report_failure(reason)
     return code
 
 
-def _run(container: Container, work: Callable[[Container, threading.Event], None]) -> tuple[int, str]:
-    """Returns the exit code, and the reason of a failure."""
+def outcome(container: Container, work: Callable[[Container, threading.Event], None]) -> tuple[int, str]:
+    """Runs a job, and returns the exit code and the reason of a failure."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -105,7 +116,7 @@ def _run(container: Container, work: Callable[[Container, threading.Event], None
     except (JobFailedError, CheckpointError, ApiError) as error:
         return EXIT_FAILED, str(error)
     except MemoryError:
-        return EXIT_FAILED, "The data does not fit into the instance's memory. Use a larger instance or less data."
+        return EXIT_FAILED, NO_MEMORY
     except Exception as error:  # noqa: BLE001 - the process ends here and must report the reason
         traceback.print_exc()
         return EXIT_FAILED, f"{UNEXPECTED_JOB_ERROR} ({type(error).__name__}: {error})."

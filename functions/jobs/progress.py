@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from functions.jobs.downloads import ClientFactory, read_secret
 from functions.jobs.time_left import TimeLeft
+from shared.connectors.downloads import ClientFactory, read_secret
 from shared.models.base import format_timestamp
 from shared.models.job import MAX_SERIES_POINTS, JobProgress, SeriesPoint
 from shared.webhooks.signature import sign

@@ -26,7 +26,7 @@ def main() -> NoReturn:
     """Installs the packages and runs the job that the command line names."""
     signal.signal(signal.SIGTERM, _stop)
     parser = argparse.ArgumentParser()
-    parser.add_argument("--job", required=True, choices=("train", "evaluate"))
+    parser.add_argument("--job", required=True, choices=("train", "evaluate", "predict"))
     job = parser.parse_args().job
     base = Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
     wheels = base / "input" / "data" / "wheels"
@@ -77,8 +77,9 @@ def _stop(number: int, _frame: FrameType | None) -> NoReturn:
 
 def _end(base: Path, reason: str, code: int) -> NoReturn:
     """Reports the reason in the way of ``Container.report_failure``."""
-    (base / "output").mkdir(parents=True, exist_ok=True)
-    (base / "output" / "failure").write_text(reason, encoding="utf-8")
+    failure = Path(os.environ.get("FAILURE_FILE") or base / "output" / "failure")
+    failure.parent.mkdir(parents=True, exist_ok=True)
+    failure.write_text(reason, encoding="utf-8")
     print(reason, file=sys.stderr, flush=True)  # noqa: T201 - the container's log
     raise SystemExit(code)
 

@@ -23,6 +23,9 @@ def _published() -> Architectures:
                 license=each.license,
                 source=each.source,
                 uses_gpus=each.uses_gpus,
+                uses_several_gpus=each.uses_workers,
+                uses_several_instances=each.uses_workers,
+                exceeds_memory=each.exceeds_memory,
                 in_auto=each.in_auto or None,
                 configuration=each.configuration.model_json_schema(),
             )

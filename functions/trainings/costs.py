@@ -15,8 +15,8 @@ def cost_of(training: Training, preferred: str, now: datetime, earlier: Training
     own. ``None`` for an instance without a known price.
     """
     instance = training.instance_type or preferred
-    price = HOURLY.get(instance)
-    if price is None:
+    price = HOURLY.get(instance, 0) * training.instance_count
+    if not price:
         return None
     so_far, expected = _seconds(training, now), None
     if training.status is JobStatus.SUCCEEDED:
@@ -29,7 +29,7 @@ def cost_of(training: Training, preferred: str, now: datetime, earlier: Training
     return TrainingCost(
         currency=CURRENCY,
         instance_type=instance,
-        hourly=price,
+        hourly=round(price, 4),
         so_far=_dollars(so_far, price),
         expected=_dollars(expected, price),
         prices_as_of=AS_OF,
@@ -38,10 +38,10 @@ def cost_of(training: Training, preferred: str, now: datetime, earlier: Training
 
 
 def similar(training: Training, others: Iterable[Training]) -> Training | None:
-    """Returns the newest training that fitted the same architecture for the same data model, on as many GPUs."""
+    """Returns the newest training that fitted the same architecture for the same data model, on such machines."""
 
-    def alike(other: Training) -> tuple[str, str, int]:
-        return other.architecture, other.data_model_id, other.gpu_count
+    def alike(other: Training) -> tuple[str, str, int, int]:
+        return other.architecture, other.data_model_id, other.gpu_count, other.instance_count
 
     return next((one for one in others if alike(one) == alike(training) and _billed(one)), None)
 

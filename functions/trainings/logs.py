@@ -1,7 +1,8 @@
 """Reads what a training's SageMaker jobs print, from CloudWatch Logs.
 
 SageMaker writes a stream for each machine of a job: ``<job name>/algo-<number>-<time>``. A training has several jobs if
-AWS had no machine for the first one, or took the machine back. Their streams follow one another.
+AWS had no machine for the first one, or took the machine back. They follow one another, and the machines of one job are
+read side by side.
 """
 
 import base64
@@ -29,35 +30,51 @@ class JobLogs:
 
     def read(self, prefix: str, after: str, limit: int) -> TrainingLog:
         """Returns the lines after a cursor, or the first ones. Raises InvalidCursorError."""
-        stream, token = _decoded(after, prefix) if after else ("", None)
-        streams = self._streams(prefix)
-        if stream and stream not in streams:
-            raise _invalid()
+        number, tokens = _decoded(after) if after else (0, {})
         lines: list[LogLine] = []
-        for name in streams[streams.index(stream) if stream else 0 :]:
-            token = token if name == stream else None
-            stream, is_end = name, False
-            for _ in range(MAX_CALLS):
-                found, following = self._events(name, token, limit - len(lines))
+        is_end = True
+        for each, machines in self._machines(prefix):
+            if each < number:
+                continue
+            number, tokens = each, tokens if each == number else {}
+            for machine in machines:
+                found, tokens[machine], ended = self._read(
+                    f"{prefix}-{number}/{machine}", tokens.get(machine), limit - len(lines)
+                )
                 lines += found
-                is_end = following == token
-                token = following
-                if is_end or len(lines) == limit:
-                    break
+                is_end = is_end and ended
+                if len(lines) == limit:
+                    return TrainingLog(data=lines, next=_encoded(number, tokens), has_more=True)
             if not is_end:
-                return TrainingLog(data=lines, next=_encoded(stream, token), has_more=True)
-        return TrainingLog(data=lines, next=_encoded(stream, token) if stream else "", has_more=False)
+                break
+        return TrainingLog(data=lines, next=_encoded(number, tokens) if number else "", has_more=not is_end)
 
-    def _streams(self, prefix: str) -> list[str]:
-        """Returns the names of the streams in the order of the jobs' numbers."""
+    def _machines(self, prefix: str) -> list[tuple[int, list[str]]]:
+        """Returns the number of each job with the streams of its machines, in the order of the numbers."""
         pages = self._client.get_paginator("describe_log_streams").paginate(
             logGroupName=LOG_GROUP, logStreamNamePrefix=f"{prefix}-"
         )
+        found: dict[int, list[str]] = {}
         try:
-            names = [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
+            for stream in (stream for page in pages for stream in page["logStreams"]):
+                number, _, machine = stream["logStreamName"].removeprefix(f"{prefix}-").partition("/")
+                found.setdefault(int(number) if number.isdigit() else 1, []).append(machine)
         except self._client.exceptions.ResourceNotFoundException:  # no job has ever run in this account
             return []
-        return sorted(names, key=lambda name: (_number(name, prefix), name))
+        return sorted((number, sorted(machines)) for number, machines in found.items())
+
+    def _read(self, stream: str, token: str | None, limit: int) -> tuple[list[LogLine], str, bool]:
+        """Returns the next lines of a stream, the token that follows them, and whether they are the last ones now."""
+        lines: list[LogLine] = []
+        for _ in range(MAX_CALLS):
+            found, following = self._events(stream, token, limit - len(lines))
+            lines += found
+            if following == token:
+                return lines, following, True
+            token = following
+            if len(lines) == limit:
+                break
+        return lines, str(token), False
 
     def _events(self, stream: str, token: str | None, limit: int) -> tuple[list[LogLine], str]:
         more = {"nextToken": token} if token else {}
@@ -70,34 +87,34 @@ class JobLogs:
                 raise _invalid() from None
             raise
         lines = [
-            LogLine(at=datetime.fromtimestamp(event["timestamp"] / 1000, UTC), message=_shortened(event["message"]))
+            LogLine(
+                at=datetime.fromtimestamp(event["timestamp"] / 1000, UTC),
+                machine=stream.rpartition("/")[2].rpartition("-")[0],
+                message=_shortened(event["message"]),
+            )
             for event in page["events"]
         ]
         return lines, str(page["nextForwardToken"])
-
-
-def _number(stream: str, prefix: str) -> int:
-    number = stream.removeprefix(f"{prefix}-").partition("/")[0]
-    return int(number) if number.isdigit() else 0
 
 
 def _shortened(message: str) -> str:
     return message if len(message) <= MAX_CHARACTERS else f"{message[:MAX_CHARACTERS]}…"
 
 
-def _encoded(stream: str, token: str | None) -> str:
-    return base64.urlsafe_b64encode(json.dumps([stream, token]).encode()).decode()
+def _encoded(number: int, tokens: dict[str, str]) -> str:
+    return base64.urlsafe_b64encode(json.dumps([number, tokens], separators=(",", ":")).encode()).decode()
 
 
-def _decoded(cursor: str, prefix: str) -> tuple[str, str | None]:
-    """Returns the stream and the token of a cursor of this training's."""
+def _decoded(cursor: str) -> tuple[int, dict[str, str]]:
+    """Returns the number of a job, and how far each stream of it was read."""
     try:
-        stream, token = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-    except (ValueError, binascii.Error):
+        number, tokens = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+    except (ValueError, TypeError, binascii.Error):
         raise _invalid() from None
-    if not isinstance(stream, str) or not isinstance(token, str) or not stream.startswith(f"{prefix}-"):
+    are_tokens = isinstance(tokens, dict) and all(isinstance(each, str) for each in tokens.values())
+    if type(number) is not int or not are_tokens:
         raise _invalid()
-    return stream, token
+    return number, tokens
 
 
 def _invalid() -> InvalidCursorError:

@@ -17,7 +17,7 @@ from shared.models.training_log import TrainingLog
 router = GroupRouter("trainings")
 
 LogCursor = Annotated[
-    str, Query(max_length=1000, description="The `next` of the previous page; empty for the first lines.")
+    str, Query(max_length=4000, description="The `next` of the previous page; empty for the first lines.")
 ]
 IncludeDeleted = Annotated[bool, Query(description="Also find a training deleted within the last 30 days.")]
 

@@ -26,7 +26,7 @@ from shared.models.job_status import JobStatus
 from shared.models.training import Training, TrainingCreate, TrainingProgress, TrainingUpdate
 from shared.models.training_log import TrainingLog
 from shared.observability import logger
-from shared.propensity.architectures.registry import validate_configuration
+from shared.propensity.architectures.registry import check_hardware, validate_configuration
 from shared.settings import Settings
 from shared.space_usage.storage import StorageUsages
 from shared.spaces.members import SpaceContext
@@ -68,9 +68,14 @@ class TrainingService:
         """
         validate_configuration(request.architecture, request.configuration)
         _check_connectors(request.connectors)
-        most = self._settings.max_gpu_count
-        if request.gpu_count > most:
-            raise ValidationFailedError.of("body.gpu_count", f"at most {most} GPUs are allowed here")
+        check_hardware(request.architecture, request.gpu_count, request.instance_count)
+        limits = self._settings
+        if request.gpu_count > limits.max_gpu_count:
+            raise ValidationFailedError.of("body.gpu_count", f"at most {limits.max_gpu_count} GPUs are allowed here")
+        if request.instance_count > limits.max_instance_count:
+            raise ValidationFailedError.of(
+                "body.instance_count", f"at most {limits.max_instance_count} instances are allowed here"
+            )
         first = self._trainings.repository.answered(context.space_id, idempotency) if idempotency else None
         stored = first or self._store(context, request, idempotency)
         self._start(_job(context, stored))
@@ -194,6 +199,7 @@ class TrainingService:
         if defined:
             architecture = values.get("architecture", training.architecture)
             validate_configuration(architecture, values.get("configuration", training.configuration))
+            check_hardware(architecture, training.gpu_count, training.instance_count)
         return Modification(values, also)
 
     def _complete(self, context: SpaceContext, training: Training) -> Training:

@@ -25,6 +25,8 @@ SHOWN_FILES = 5
 # A spot job may wait for a machine as long as it may run.
 MAX_WAIT_SECONDS = 2 * MAX_JOB_SECONDS
 BASE_VOLUME_GB = 30
+# For the files, what they are decoded to, and the encoded rows of data that do not fit into the memory.
+VOLUME_PER_BYTE = 8
 MAX_VOLUME_GB = 16_384
 
 
@@ -66,8 +68,10 @@ class JobInputs:
     def lay_out(self, job: TrainingJob | EvaluationJob) -> dict[str, Any]:
         """Writes ``job.json`` and returns what the state machine needs to start the SageMaker job.
 
-        Raises JobFailedError when this deployment has no machine or container for it.
+        Raises JobFailedError when this deployment has no machine or container for it, or an instance has no file.
         """
+        if isinstance(job, TrainingJob):
+            _require_a_file_for_each_instance(job)
         settings = self._settings
         entity_id = job.training_id if isinstance(job, TrainingJob) else job.evaluation_id
         folder = f"spaces/{job.space_id}/{job.kind}s/{entity_id}"
@@ -81,8 +85,8 @@ class JobInputs:
             "checkpoint_uri": f"s3://{settings.bucket_name}/{folder}/checkpoints/",
             "image_uri": _image(settings, job.gpu_count),
             "instance_types": instance_types(settings, job.gpu_count),
-            "instance_count": 1,
-            "volume_gb": min(BASE_VOLUME_GB + 3 * (size_bytes >> 30), MAX_VOLUME_GB),
+            "instance_count": job.instance_count if isinstance(job, TrainingJob) else 1,
+            "volume_gb": min(BASE_VOLUME_GB + VOLUME_PER_BYTE * (size_bytes >> 30), MAX_VOLUME_GB),
             "max_runtime_seconds": MAX_JOB_SECONDS,
             "max_wait_seconds": MAX_WAIT_SECONDS,
             "spot": settings.spot_training,
@@ -214,6 +218,15 @@ def _identifying_columns(connector: Connector, profiles: Sequence[PinnedProfile]
 def _some(names: Sequence[str], limit: int) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def _require_a_file_for_each_instance(job: TrainingJob) -> None:
+    files = sum(len(dataset.files) for dataset in job.datasets)
+    if files < job.instance_count:
+        raise JobFailedError(
+            f"{job.instance_count} instances share the files of a training, and there are only {files}. Set "
+            f"instance_count to at most {files}, or split the data into more files of about the same size."
+        )
 
 
 def _image(settings: Settings, gpu_count: int) -> str:

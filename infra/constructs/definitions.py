@@ -1,8 +1,8 @@
 """Defines the state machines in Amazon States Language, as plain data.
 
 The stack replaces each ``${Name}`` with an ARN or a name. The two machines that run SageMaker jobs use JSONata, because
-JSONata can leave out a field (SageMaker refuses ``MaxWaitTimeInSeconds`` without spot). The scan uses JSONPath, because
-the emulator runs a Distributed Map only in JSONPath.
+JSONata can leave out a field (SageMaker refuses ``MaxWaitTimeInSeconds`` without spot). The scan and the runs
+(``run_definitions.py``) use JSONPath, because the emulator runs a Distributed Map only in JSONPath.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,11 +60,6 @@ JOB_RETRY = [
         **_BACKOFF,
     }
 ]
-# Unpacks the code and becomes its start, so that signals reach the job. SageMaker allows 256 characters.
-_START = (
-    "mkdir -p /opt/ml/code && cd /opt/ml/code && tar -xzf /opt/ml/input/data/code/*"
-    ' && exec python3 functions/jobs/start.py --job "$1"'
-)
 _INPUT = "{% $states.input %}"
 # The input of the step that records a failure: the execution's input, the error and its cause.
 _FAILURE = (
@@ -72,6 +67,17 @@ _FAILURE = (
     " {'error': $states.errorOutput.Error,"
     " 'cause': $exists($states.errorOutput.Cause) ? $states.errorOutput.Cause : ''}]) %}"
 )
+
+
+def start_command(code: str) -> str:
+    """Returns a command that unpacks the code in a folder and becomes its start, so that signals reach the job.
+
+    SageMaker allows 256 characters.
+    """
+    return (
+        f"mkdir -p /opt/ml/code && cd /opt/ml/code && tar -xzf {code}/*"
+        ' && exec python3 functions/jobs/start.py --job "$1"'
+    )
 
 
 def _catch(fail: str) -> list[State]:
@@ -124,7 +130,7 @@ def _training_job(
             "TrainingImage": "{% $job.image_uri %}",
             "TrainingInputMode": "File",
             # Without this, AWS's containers run the code in a child process, which no signal reaches.
-            "ContainerEntrypoint": ["/bin/bash", "-c", _START],
+            "ContainerEntrypoint": ["/bin/bash", "-c", start_command("/opt/ml/input/data/code")],
             "ContainerArguments": ["start", job],
         },
         # boto3 reads it. The containers' own start would set it.
@@ -148,6 +154,8 @@ def _training_job(
         },
         "ResourceConfig": _resources(options),
         "EnableManagedSpotTraining": "{% $search.spot %}",
+        # The workers of several instances send each other rows.
+        "EnableInterContainerTrafficEncryption": "{% $job.instance_count > 1 %}",
         "StoppingCondition": (
             "{% $merge([{'MaxRuntimeInSeconds': $job.max_runtime_seconds},"
             " $search.spot ? {'MaxWaitTimeInSeconds': $job.max_wait_seconds} : {}]) %}"

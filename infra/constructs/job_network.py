@@ -8,7 +8,7 @@ from constructs import Construct
 from infra.nag import acknowledge
 from infra.stacks.data import DataStack
 
-# The services that jobs call themselves. Everything else that a job needs is S3.
+# The services that jobs call themselves. Everything else that a job needs is S3 and the table.
 _SERVICES = {
     "Sts": ec2.InterfaceVpcEndpointAwsService.STS,
     "Ssm": ec2.InterfaceVpcEndpointAwsService.SSM,
@@ -17,7 +17,7 @@ _SERVICES = {
 
 
 class JobNetwork(Construct):
-    """Subnets in two zones with endpoints for S3 and the other services of jobs.
+    """Subnets in two zones with endpoints for S3, DynamoDB and the other services of jobs.
 
     Jobs may read any bucket that their credentials open, because customers' files are there. They may write only to the
     bucket of the stage.
@@ -39,9 +39,14 @@ class JobNetwork(Construct):
         jobs = ec2.SecurityGroup(self, "Jobs", vpc=vpc, description="SageMaker jobs", allow_all_outbound=False)
         # The address of S3's endpoint is not fixed, and the routes lead nowhere else.
         jobs.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "AWS services")
+        # The instances of one training talk to each other on any port, and by IPsec, because that is encrypted.
+        jobs.connections.allow_internally(ec2.Port.all_traffic(), "Instances of a training")
         files = vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)
         files.add_to_policy(_statement(["s3:Get*", "s3:List*"], ["*"]))
         files.add_to_policy(_statement(["s3:*"], [data.bucket.bucket_arn, data.bucket.arn_for_objects("*")]))
+        # Jobs of runs record finished parts.
+        items = vpc.add_gateway_endpoint("DynamoDb", service=ec2.GatewayVpcEndpointAwsService.DYNAMODB)
+        items.add_to_policy(_statement(["dynamodb:*"], [data.table.table_arn]))
         services = ec2.SecurityGroup(
             self, "Services", vpc=vpc, description="Endpoints of AWS services", allow_all_outbound=False
         )

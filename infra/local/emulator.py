@@ -2,7 +2,8 @@
 
 The additions replace private names of ministack, so its version is pinned, and tests/unit/local checks these names.
 
-- Step Functions: ``sagemaker:createTrainingJob[.sync]`` calls the endpoint of ``AWS_ENDPOINT_URL_SAGEMAKER``.
+- Step Functions: ``sagemaker:createTrainingJob[.sync]`` and ``createProcessingJob[.sync]`` call the endpoint of
+  ``AWS_ENDPOINT_URL_SAGEMAKER``.
 - EventBridge accepts events with the source ``aws.sagemaker``.
 - CloudFormation returns the attribute ``ProviderURL`` of a user pool.
 - Lambda: the error of a Python function has the name of its class, because workflows match errors by name.
@@ -21,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Literal
 
 import boto3
 from botocore.config import Config
@@ -30,6 +31,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from shared.aws.leading_keys import table_accesses
 
 CREATE_TRAINING_JOB = "arn:aws:states:::sagemaker:createTrainingJob"
+CREATE_PROCESSING_JOB = "arn:aws:states:::sagemaker:createProcessingJob"
 POLL_SECONDS = 0.5
 SAVE_SECONDS = 20.0
 # Step Functions has a name for each of these errors, and one name for all others.
@@ -48,13 +50,14 @@ TaskHandler = Callable[[str, dict[str, Any]], dict[str, Any]]
 States = dict[str, Callable[[], Any]]
 
 
-def training_job_task(
+def job_task(
     client: Callable[[], Any],
     failure: Callable[[str, str], Exception],
     *,
+    kind: Literal["Training", "Processing"] = "Training",
     poll_seconds: float = POLL_SECONDS,
 ) -> TaskHandler:
-    """Returns a handler of ``createTrainingJob`` tasks, which creates the job and, with ``.sync``, waits for its end.
+    """Returns a handler of tasks that create a job, which creates the job and, with ``.sync``, waits for its end.
 
     ``failure(error, cause)`` makes the exception that fails the task. A refused call has the error's name in Step
     Functions. A failed or stopped job has ``States.TaskFailed``, with the description of the job as the cause.
@@ -63,12 +66,13 @@ def training_job_task(
     def run(resource: str, parameters: dict[str, Any]) -> dict[str, Any]:
         sagemaker = client()
         try:
-            created = sagemaker.create_training_job(**parameters)
+            created = getattr(sagemaker, f"create_{kind.lower()}_job")(**parameters)
             if not resource.endswith(".sync"):
-                return {"TrainingJobArn": created["TrainingJobArn"]}
+                return {f"{kind}JobArn": created[f"{kind}JobArn"]}
+            name = {f"{kind}JobName": parameters[f"{kind}JobName"]}
             while True:
-                description = sagemaker.describe_training_job(TrainingJobName=parameters["TrainingJobName"])
-                if description["TrainingJobStatus"] in ("Completed", "Failed", "Stopped"):
+                description = getattr(sagemaker, f"describe_{kind.lower()}_job")(**name)
+                if description[f"{kind}JobStatus"] in ("Completed", "Failed", "Stopped"):
                     break
                 time.sleep(poll_seconds)
         except ClientError as error:
@@ -82,7 +86,7 @@ def training_job_task(
         description.pop("ResponseMetadata", None)
         # Step Functions returns times as epoch milliseconds.
         result: dict[str, Any] = json.loads(json.dumps(description, default=lambda at: round(at.timestamp() * 1000)))
-        if result["TrainingJobStatus"] != "Completed":
+        if result[f"{kind}JobStatus"] != "Completed":
             raise failure("States.TaskFailed", json.dumps(result))
         return result
 
@@ -250,7 +254,10 @@ def install() -> None:
     def sagemaker() -> Any:
         return boto3.client("sagemaker", config=Config(retries={"max_attempts": 2, "mode": "standard"}))
 
-    stepfunctions._SERVICE_DISPATCH[CREATE_TRAINING_JOB] = training_job_task(sagemaker, stepfunctions._ExecutionError)
+    stepfunctions._SERVICE_DISPATCH |= {
+        CREATE_TRAINING_JOB: job_task(sagemaker, stepfunctions._ExecutionError),
+        CREATE_PROCESSING_JOB: job_task(sagemaker, stepfunctions._ExecutionError, kind="Processing"),
+    }
     eventbridge._put_events = with_aws_source(eventbridge._put_events, "aws.sagemaker")
     lambda_svc._execute_function_warm = with_error_class(lambda_svc._execute_function_warm)
     iam_actions.dynamodb_service_context = with_request(iam_actions.dynamodb_service_context)

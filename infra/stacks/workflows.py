@@ -16,7 +16,7 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra import groups
-from infra.constructs import definitions
+from infra.constructs import definitions, run_definitions
 from infra.constructs.function import (
     Code,
     ServiceFunction,
@@ -30,6 +30,7 @@ from infra.groups import (
     CONNECTOR_CREDENTIALS,
     CONNECTOR_FILES,
     EVALUATION_FILES,
+    RUN_FILES,
     SCAN_FILES,
     SCAN_RESULTS,
     SNAPSHOT_FILES,
@@ -53,7 +54,7 @@ class WorkflowsStack(cdk.Stack):
         self, scope: Construct, *, settings: StageSettings, data: DataStack, build: Path, api_url: str
     ) -> None:
         super().__init__(scope, settings.name("workflows"), description="Inference API: training, evaluation, scanning")
-        self._settings, self._data = settings, data
+        self._settings, self._data, self._build = settings, data, build
         self.webhook_url = settings.webhook_url or f"{api_url}webhooks"
         self.job_source = assets.Asset(self, "JobSource", path=str(build / "sourcedir.tar.gz"))
         self.job_wheels = None
@@ -67,7 +68,8 @@ class WorkflowsStack(cdk.Stack):
         self.evaluation = self._evaluation()
         self.training = self._training()
         self.scan = self._scan()
-        self.machines = (self.training, self.evaluation, self.scan)
+        self.prediction = self._prediction()
+        self.machines = (self.training, self.evaluation, self.scan, self.prediction)
         self.dead_letters: list[sqs.Queue] = []
         self._scan_on_upload()
         self._reconcile_jobs()
@@ -79,10 +81,12 @@ class WorkflowsStack(cdk.Stack):
         cdk.CfnOutput(self, "TrainingStateMachineArn", value=self.training.machine.state_machine_arn)
         cdk.CfnOutput(self, "EvaluationStateMachineArn", value=self.evaluation.machine.state_machine_arn)
         cdk.CfnOutput(self, "ScanStateMachineArn", value=self.scan.machine.state_machine_arn)
+        cdk.CfnOutput(self, "PredictionStateMachineArn", value=self.prediction.machine.state_machine_arn)
         cdk.CfnOutput(self, "JobSourceUri", value=self.job_source.s3_object_url)
         cdk.CfnOutput(self, "JobRoleArn", value=self.job_role.role_arn)
 
     def _function(self, spec: FunctionSpec) -> ServiceFunction:
+        packages = self._packages(spec)
         function = ServiceFunction(
             self,
             spec.name.title().replace("-", ""),
@@ -90,10 +94,27 @@ class WorkflowsStack(cdk.Stack):
             settings=self._settings,
             data=self._data,
             code=self._code,
-            environment={"WEBHOOK_URL": self.webhook_url, "JOB_SOURCE_URI": self.job_source.s3_object_url},
+            environment={
+                "WEBHOOK_URL": self.webhook_url,
+                "JOB_SOURCE_URI": self.job_source.s3_object_url,
+                **({"PACKAGES_URI": packages.s3_object_url} if packages else {}),
+            },
         )
+        if packages:
+            allowed = iam.PolicyStatement(
+                actions=["s3:GetObject"], resources=[packages.bucket.arn_for_objects(packages.s3_object_key)]
+            )
+            policy = iam.Policy(self, f"{function.node.id}ReadsPackages", statements=[allowed])
+            function.role.attach_inline_policy(policy)
         self.functions.append(function)
         return function
+
+    def _packages(self, spec: FunctionSpec) -> assets.Asset | None:
+        """Returns the archive of packages that a function unpacks, in stages with layers."""
+        if spec.unpacks is None or not self._settings.layers:
+            return None
+        folder = self._build / "layers" / spec.unpacks / "python"
+        return assets.Asset(self, f"{spec.name.title().replace('-', '')}Packages", path=str(folder))
 
     def _steps(self, workflow: Workflow) -> Sequence[ServiceFunction]:
         return [self._function(spec) for spec in groups.STEPS[workflow]]
@@ -119,17 +140,19 @@ class WorkflowsStack(cdk.Stack):
                 actions=["s3:GetObject", "s3:GetObjectVersion"],
                 resources=[
                     data.bucket.arn_for_objects(pattern)
-                    for pattern in (CONNECTOR_FILES, SNAPSHOT_FILES, TRAINING_FILES, EVALUATION_FILES)
+                    for pattern in (CONNECTOR_FILES, SNAPSHOT_FILES, TRAINING_FILES, EVALUATION_FILES, RUN_FILES)
                 ],
             ),
             iam.PolicyStatement(
                 actions=["s3:PutObject", "s3:DeleteObject"],
                 resources=[data.bucket.arn_for_objects(pattern) for pattern in (TRAINING_FILES, EVALUATION_FILES)],
             ),
+            # Jobs of runs only add parts.
+            iam.PolicyStatement(actions=["s3:PutObject"], resources=[data.bucket.arn_for_objects(RUN_FILES)]),
             iam.PolicyStatement(
                 actions=["s3:ListBucket"],
                 resources=[data.bucket.bucket_arn],
-                conditions={"StringLike": {"s3:prefix": [TRAINING_FILES, EVALUATION_FILES]}},
+                conditions={"StringLike": {"s3:prefix": [TRAINING_FILES, EVALUATION_FILES, RUN_FILES]}},
             ),
             iam.PolicyStatement(
                 actions=["s3:GetObject"],
@@ -173,9 +196,10 @@ class WorkflowsStack(cdk.Stack):
                     self.format_arn(
                         service="logs",
                         resource="log-group",
-                        resource_name="/aws/sagemaker/TrainingJobs*",
+                        resource_name=f"/aws/sagemaker/{kind}Jobs*",
                         arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
                     )
+                    for kind in ("Training", "Processing")
                 ],
             ),
             iam.PolicyStatement(
@@ -185,14 +209,26 @@ class WorkflowsStack(cdk.Stack):
             ),
         ]
         network = self.job_network.statements if self.job_network else []
-        statements = [*files, *secrets, *images, *telemetry, *network, assume_customer_roles(self)]
+        # Jobs of runs look whether their run goes on, and record finished parts.
+        items = [
+            iam.PolicyStatement(
+                actions=[f"dynamodb:{action}" for action in actions],
+                resources=[data.table.table_arn],
+                conditions={"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [f"{kind}#*"]}},
+            )
+            for kind, actions in (
+                ("prediction", ("GetItem",)),
+                ("prediction_part", ("BatchGetItem", "DeleteItem", "GetItem", "PutItem", "UpdateItem")),
+            )
+        ]
+        statements = [*files, *items, *secrets, *images, *telemetry, *network, assume_customer_roles(self)]
         role = iam.Role(
             self,
             "JobRole",
             assumed_by=iam.ServicePrincipal(
                 "sagemaker.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": self.account}}
             ),
-            description="Permissions of training and evaluation jobs",
+            description="Permissions of SageMaker jobs",
             inline_policies={"Job": iam.PolicyDocument(statements=statements)},
         )
         justify_wildcards(role, statements, data.imports)
@@ -223,13 +259,16 @@ class WorkflowsStack(cdk.Stack):
                 ],
                 resources=[self.format_arn(service="sagemaker", resource="training-job", resource_name=f"{kind}-*")],
             ),
-            iam.PolicyStatement(
-                actions=["iam:PassRole"],
-                resources=[self.job_role.role_arn],
-                conditions={"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
-            ),
+            self._pass_job_role(),
             self._managed_rule("StepFunctionsGetEventsForSageMakerTrainingJobsRule"),
         ]
+
+    def _pass_job_role(self) -> iam.PolicyStatement:
+        return iam.PolicyStatement(
+            actions=["iam:PassRole"],
+            resources=[self.job_role.role_arn],
+            conditions={"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
+        )
 
     def _managed_rule(self, name: str) -> iam.PolicyStatement:
         """Allows Step Functions to create the rule that reports the end of a job. AWS fixes the rule's name."""
@@ -301,29 +340,67 @@ class WorkflowsStack(cdk.Stack):
             arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
         )
 
-    def _scan(self) -> StateMachine:
-        data, settings = self._data, self._settings
+    def _map_statements(self, workflow: Workflow, items: str, results: str) -> list[iam.PolicyStatement]:
+        """Allows a state machine to run a Distributed Map over ``items``, and to export its results."""
+        data = self._data
         statements = [
-            iam.PolicyStatement(actions=["s3:GetObject"], resources=[data.bucket.arn_for_objects(SCAN_FILES)]),
-            # The map exports its results.
+            iam.PolicyStatement(actions=["s3:GetObject"], resources=[data.bucket.arn_for_objects(items)]),
             iam.PolicyStatement(
                 actions=["s3:AbortMultipartUpload", "s3:GetObject", "s3:ListMultipartUploadParts", "s3:PutObject"],
-                resources=[data.bucket.arn_for_objects(SCAN_RESULTS)],
+                resources=[data.bucket.arn_for_objects(results)],
             ),
             # A Distributed Map starts executions of its own state machine.
             iam.PolicyStatement(
-                actions=["states:StartExecution"],
-                resources=[state_machine_arn(self, settings, Workflow.CONNECTOR_SCAN)],
+                actions=["states:StartExecution"], resources=[state_machine_arn(self, self._settings, workflow)]
             ),
             iam.PolicyStatement(
-                actions=["states:DescribeExecution", "states:StopExecution"],
-                resources=[self._executions(Workflow.CONNECTOR_SCAN)],
+                actions=["states:DescribeExecution", "states:StopExecution"], resources=[self._executions(workflow)]
             ),
         ]
         if data.key:
             statements.append(
                 iam.PolicyStatement(actions=["kms:Decrypt", "kms:GenerateDataKey"], resources=[data.key.key_arn])
             )
+        return statements
+
+    def _prediction(self) -> StateMachine:
+        data, settings = self._data, self._settings
+        return StateMachine(
+            self,
+            "PredictionWorkflow",
+            workflow=Workflow.PREDICTION,
+            settings=settings,
+            definition=run_definitions.batch_run(
+                "prediction", "ScoreParts", self._job_options(), job="predict", concurrency=settings.run_concurrency
+            ),
+            substitutions={
+                **self._job_substitutions(),
+                "DataBucket": data.bucket.bucket_name,
+                "Table": data.table.table_name,
+            },
+            functions=self._steps(Workflow.PREDICTION),
+            statements=[
+                *self._map_statements(Workflow.PREDICTION, RUN_FILES, RUN_FILES),
+                iam.PolicyStatement(
+                    actions=[
+                        "sagemaker:AddTags",
+                        "sagemaker:CreateProcessingJob",
+                        "sagemaker:DescribeProcessingJob",
+                        "sagemaker:ListTags",
+                        "sagemaker:StopProcessingJob",
+                    ],
+                    resources=[
+                        self.format_arn(service="sagemaker", resource="processing-job", resource_name="prediction-*")
+                    ],
+                ),
+                self._pass_job_role(),
+                self._managed_rule("StepFunctionsGetEventsForSageMakerProcessingJobsRule"),
+            ],
+            imports=data.imports,
+        )
+
+    def _scan(self) -> StateMachine:
+        data, settings = self._data, self._settings
         return StateMachine(
             self,
             "ConnectorScanWorkflow",
@@ -332,7 +409,7 @@ class WorkflowsStack(cdk.Stack):
             definition=definitions.connector_scan(concurrency=settings.scan_concurrency),
             substitutions={"DataBucket": data.bucket.bucket_name},
             functions=self._steps(Workflow.CONNECTOR_SCAN),
-            statements=statements,
+            statements=self._map_statements(Workflow.CONNECTOR_SCAN, SCAN_FILES, SCAN_RESULTS),
             imports=data.imports,
         )
 

@@ -16,6 +16,7 @@ from shared.aws.clients import making_clients
 from shared.errors import UpstreamError, ValidationFailedError
 from shared.models.connector import Connector, Download, S3Config, Upload, credentials_parameter
 from shared.models.job import JobAccess
+from shared.models.run import is_manifest
 from shared.network.address_guard import AddressGuard
 
 if TYPE_CHECKING:
@@ -87,8 +88,9 @@ class ConnectorStorage:
         return len(self.key(file).encode(errors="replace")) <= KEY_BYTES
 
     def files(self, prefix: str = "") -> Iterator[FileVersion]:
-        """Yields the files whose names begin with ``prefix``, in the order of their UTF-8 bytes; folder markers left
-        out.
+        """Yields the files whose names begin with ``prefix``, in the order of their UTF-8 bytes.
+
+        Markers of folders and manifests of runs are left out, because they hold no data.
         """
         if not self.fits(prefix):
             return
@@ -97,7 +99,7 @@ class ConnectorStorage:
             for page in pages:
                 for found in page.get("Contents", []):
                     name = found["Key"].removeprefix(self._prefix)
-                    if name and not (name.endswith("/") and found["Size"] == 0):
+                    if name and not (name.endswith("/") and found["Size"] == 0) and not is_manifest(name):
                         yield FileVersion(name, found["ETag"].strip('"'), found["Size"])
 
     def check(self) -> None:

@@ -27,9 +27,9 @@ ENTITIES: Upgrades = dict.fromkeys(
         "checkpoint_gate", "client_erasure", "cluster", "connector", "data_model", "evaluation", "expert",
         "expert_version", "insight", "insight_contact", "insight_experiment", "insight_policy", "insight_rate",
         "insight_reaction", "invite", "invite_email", "job", "limit_usage", "member", "membership", "object",
-        "persona", "persona_key", "persona_upload", "removal", "scan", "schema_drift", "score", "space",
-        "space_usage", "training", "user", "webhook", "webhook_delivery", "webhook_endpoint",
-        "webhook_endpoint_secret",
+        "persona", "persona_key", "persona_upload", "prediction", "prediction_output", "prediction_part", "removal",
+        "scan", "schema_drift", "score", "space", "space_usage", "training", "user", "webhook", "webhook_delivery",
+        "webhook_endpoint", "webhook_endpoint_secret",
     ),
     _NO_STEPS,
 )  # fmt: skip

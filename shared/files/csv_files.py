@@ -108,6 +108,10 @@ class CsvSource(TextSource):
                 self._note_values()
             return facts, schema
 
+    def lines_of(self, records: Sequence[int]) -> list[int]:
+        """See Source."""
+        return [self._line_of(record) for record in records]
+
     def _all_typed(self) -> pl.LazyFrame:
         return self._typed(self._names)
 

@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -413,9 +413,16 @@ class JsonLinesSource(TextSource):
         self._stated.note_unknown(self._keys, self.notes)
 
     def _line_of(self, row: int) -> int:
+        return self.lines_of([row])[0]
+
+    def lines_of(self, records: Sequence[int]) -> list[int]:
+        """See Source."""
+        found: list[int] = []
         with self.plain.path.open("rb") as source:
             lines = (number for number, line in enumerate(source, start=1) if line.strip())
-            return next(islice(lines, row, None))
+            for before, record in pairwise([-1, *records]):
+                found.append(next(islice(lines, record - before - 1, None)))
+        return found
 
 
 def _repeats_names(path: Path, values: int) -> bool:

@@ -17,6 +17,7 @@ class ReadNotes:
     warning_count: int = 0
     # Rows that were left out or repaired.
     affected_rows: int = 0
+    left_out_rows: int = 0
     # Formats of dates and numbers under which all values of a column can be read. Several: the file leaves it open.
     formats: dict[str, list[str]] = field(default_factory=dict)
     # Columns with lists or objects, which are read as JSON text.
@@ -28,6 +29,7 @@ class ReadNotes:
         """Records a warning, and how many rows it affects."""
         self.warning_count += 1
         self.affected_rows += rows
+        self.left_out_rows += rows if code is WarningCode.ROW_LEFT_OUT else 0
         if len(self.warnings) < SHOWN_WARNINGS:
             self.warnings.append(ReadWarning(code=code, line=line, column=column, message=message))
 

@@ -1,18 +1,23 @@
 """What all readers of files have in common."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import polars as pl
 
 from shared.files.column_types import SAMPLE_ROWS, col
+from shared.files.errors import UnreadableFileError
 from shared.files.formats import PlainFile
 from shared.files.notes import ReadNotes
 
 POLARS_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 # Cells from which types are guessed.
 SAMPLE_CELLS = 2_000_000
+# The column with the place of each record in its file, from 0.
+RECORD = "\nrecord"
+_BLANK = "\nblank"
 
 Query = Callable[[pl.LazyFrame], pl.LazyFrame]
 Expressions = Callable[[pl.Schema], Sequence[pl.Expr]]
@@ -42,6 +47,28 @@ class Source(ABC):
     def frame(self) -> pl.LazyFrame:
         """Returns the lazy frame, after every guess about the file has been checked."""
 
+    def stream(
+        self, columns: Sequence[str], batch: int, *, first: int = 0, records: int | None = None
+    ) -> Iterator[pl.DataFrame]:
+        """Yields some columns of the records from ``first`` on, about ``batch`` records at a time, in their order.
+
+        ``RECORD`` has the place of each. Rows that ``frame`` leaves out are left out. Raises UnreadableFileError.
+        """
+        try:
+            found = self._records(columns).with_row_index(RECORD).slice(first, records)
+            for rows in found.collect_batches(chunk_size=batch, maintain_order=True, engine="streaming"):
+                yield rows.filter(~col(_BLANK)).drop(_BLANK) if _BLANK in rows.columns else rows
+        except POLARS_ERRORS as error:
+            raise UnreadableFileError("The file can't be read to its end. Write it again and upload it.") from error
+
+    def lines_of(self, records: Sequence[int]) -> list[int]:
+        """Returns the lines, from 1, on which records begin. Their places rise."""
+        return [record + 1 for record in records]
+
+    def _records(self, columns: Sequence[str]) -> pl.LazyFrame:
+        """Returns columns of all records; ``_BLANK`` marks those that ``frame`` leaves out, if there are any."""
+        return self.frame().select(col(name) for name in columns)
+
     def batches(self) -> list[list[str] | None]:
         """Returns the columns that can be read in one query within bounded memory, batch after batch.
 
@@ -66,12 +93,30 @@ class TextSource(Source):
 
     def frame(self) -> pl.LazyFrame:
         """See Source. Columns without a value are text, and rows without one are left out."""
-        facts, schema = self.aggregate(
+        frame, names = self._all_rows, list(self._all_rows.collect_schema())
+        return frame.filter(~is_blank_row(names)) if self._has_blank_rows else frame
+
+    def _records(self, columns: Sequence[str]) -> pl.LazyFrame:
+        frame, names = self._all_rows, list(self._all_rows.collect_schema())
+        blank = [is_blank_row(names).alias(_BLANK)] if self._has_blank_rows else []
+        return frame.select(*(col(name) for name in columns), *blank)
+
+    @cached_property
+    def _facts(self) -> tuple[dict[str, Any], pl.Schema]:
+        return self.aggregate(
             lambda schema: [pl.len(), count_blank_rows(list(schema)), *(col(name).null_count() for name in schema)]
         )
+
+    @property
+    def _has_blank_rows(self) -> bool:
+        return bool(self._facts[0]["\nblank rows"])
+
+    @property
+    def _all_rows(self) -> pl.LazyFrame:
+        """Returns all rows. Columns without a value are text."""
+        facts, schema = self._facts
         empty = [name for name in schema if facts[name] == facts["len"]]
-        frame = self._all_typed().with_columns(col(name).cast(pl.String) for name in empty)
-        return frame.filter(~is_blank_row(list(schema))) if facts["\nblank rows"] else frame
+        return self._all_typed().with_columns(col(name).cast(pl.String) for name in empty)
 
     def _verify(self) -> None:
         if not self._is_verified:

@@ -264,6 +264,12 @@ TABLE: dict[str, AccessRule] = {
     "POST /personas/upload/{upload_token}/confirm": _member(WRITE),
     "POST /personas/uploads": _member(WRITE),
     "POST /personas/uploads/{upload_token}/process": _member(WRITE),
+    "GET /predictions": _member(READ),
+    "POST /predictions": _member(WRITE),
+    "GET /predictions/{id}": _member(READ),
+    "GET /predictions/{id}/files": _owner("returns addresses from which anybody can read the scores"),
+    "POST /predictions/{id}/stop": _member(WRITE),
+    "POST /predictions/{id}/restart": _member(WRITE),
     "GET /spaces": _USER,
     "POST /spaces": _USER,
     # From here on, the path names the space.

@@ -38,7 +38,7 @@ def explain(error: str, cause: str) -> Failure:
     """Returns the failure for the ``Error`` and ``Cause`` of a failed execution.
 
     The cause is a Lambda error (``{"errorMessage", "errorType"}``), SageMaker's description of the job
-    (``{"TrainingJobStatus", "FailureReason"}``), or plain text from AWS.
+    (``{"TrainingJobStatus", "FailureReason"}``, or the same of a processing job), or plain text from AWS.
     """
     details = _object(cause)
     if "errorType" in details or "errorMessage" in details:
@@ -57,6 +57,12 @@ def explain(error: str, cause: str) -> Failure:
         text = explain_reason(reason)
         is_meant = bool(_ALGORITHM_ERROR.match(reason)) and text != _DEFECT and UNEXPECTED_JOB_ERROR not in text
         return _failed(text, is_ours=not is_meant)
+    if "ProcessingJobStatus" in details:
+        if details["ProcessingJobStatus"] == "Stopped":
+            return Failure(JobStatus.STOPPED, _STOPPED)
+        text = str(details.get("ExitMessage") or "")
+        reason = explain_reason(str(details.get("FailureReason") or ""))
+        return _failed(text or reason, is_ours=not text or UNEXPECTED_JOB_ERROR in text)
     if error == "JobFailedError":
         return _failed(cause or _DEFECT)
     if "Timeout" in error:

@@ -13,7 +13,12 @@ class PublishedArchitecture(Model):
     is_default: bool = Field(description="the one to choose without a reason for another")
     license: str = Field(description="SPDX identifier of the license of what fits the models")
     source: str
-    uses_gpus: bool = Field(description="whether `gpu_count` above 0 makes it train on a GPU")
+    uses_gpus: bool = Field(description="whether `gpu_count` above 0 makes it train on a GPU; if not, that is 400")
+    uses_several_gpus: bool = Field(description="whether it trains on `gpu_count` GPUs at once; if not, above 1 is 400")
+    uses_several_instances: bool = Field(
+        description="whether it trains on `instance_count` instances at once; if not, above 1 is 400"
+    )
+    exceeds_memory: bool = Field(description="whether it trains on data that do not fit into an instance's memory")
     in_auto: str | None = Field(description="when the architecture `auto` uses it; null: never")
     configuration: dict[str, Any] = Field(description="JSON schema of the training's `configuration`, with defaults")
 

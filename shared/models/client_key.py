@@ -3,7 +3,7 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any
@@ -56,14 +56,21 @@ class ClientKeyRule(Model):
         """Returns the value of the name as it was sent."""
         return next((str(value) for _, value, _ in self._named(content)), None)
 
-    def _named(self, content: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    def columns_of(self, names: Iterable[str]) -> list[str]:
+        """Returns those of the names that are one of ``fields``, in the order in which they count."""
         spelled: dict[str, list[str]] = {}
-        for field in sorted(content):
-            spelled.setdefault(_plain(field), []).append(field)
-        for wanted in self.fields:
-            for field in sorted(spelled.get(_plain(wanted), ()), key=lambda each: each != wanted):
-                if key := self.key_of(content[field]):
-                    yield field, content[field], key
+        for name in sorted(names):
+            spelled.setdefault(_plain(name), []).append(name)
+        return [
+            name
+            for wanted in self.fields
+            for name in sorted(spelled.get(_plain(wanted), ()), key=lambda each: each != wanted)
+        ]
+
+    def _named(self, content: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+        for field in self.columns_of(content):
+            if key := self.key_of(content[field]):
+                yield field, content[field], key
 
     def key_of(self, value: Any) -> str:
         """Returns the value in the form in which keys are compared; empty for a value that names nobody."""

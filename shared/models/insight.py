@@ -17,6 +17,7 @@ from shared.models.chat import Fraction, MaxTokens, Temperature
 from shared.models.checkpoint import UnseenCategory
 from shared.models.claim import Claim
 from shared.models.client_key import ClientKeyRule, ClientName, digest_of
+from shared.models.connector import Download
 from shared.models.free_objects import OBJECT_BYTES, check_object
 from shared.secret_names import find_secret
 
@@ -523,6 +524,7 @@ class Export(Model):
     """A file for the next training: the clients' features, and 0 or 1 in ``target``."""
 
     file: str | None = Field(description="the file's name in the connector; null when there were no rows")
+    download: Download | None = Field(default=None, description="an address of the file, for 15 minutes")
     has_more: bool
     last: str | None = Field(description="the last reaction that was read; send it as `after` of the next export")
     rows: int

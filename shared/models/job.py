@@ -119,7 +119,8 @@ class TrainingJob(JobModel):
     data_model_id: str | None = None
     architecture: str
     configuration: dict[str, Any] = Field(default_factory=dict)
-    gpu_count: int = Field(default=0, ge=0)
+    gpu_count: int = Field(default=0, ge=0, description="of each instance")
+    instance_count: int = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
     datasets: list[JobDataset] = Field(min_length=1)
     metrics: list[MetricName] = Field(default_factory=lambda: list(MetricName))

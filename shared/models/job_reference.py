@@ -11,16 +11,17 @@ class JobKind(StrEnum):
     TRAINING = "training"
     EVALUATION = "evaluation"
     SCAN = "scan"
+    PREDICTION = "prediction"
 
     @property
     def runs_on_sagemaker(self) -> bool:
-        """Returns whether its workflow starts a SageMaker job, and not only functions."""
-        return self is not JobKind.SCAN
+        """Returns whether its workflow always starts a SageMaker training job."""
+        return self in (JobKind.TRAINING, JobKind.EVALUATION)
 
     @property
     def longest(self) -> timedelta:
         """Returns the time after which the state machine gives up."""
-        return timedelta(days=7) if self.runs_on_sagemaker else timedelta(days=1)
+        return timedelta(days=1) if self is JobKind.SCAN else timedelta(days=7)
 
 
 @dataclass(frozen=True)

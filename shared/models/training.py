@@ -41,7 +41,10 @@ class TrainingCreate(Model):
     configuration: Configuration
     connectors: ConnectorTrainings
     data_model_id: Identifier
-    gpu_count: int = Field(ge=0, strict=True, description="0 trains on CPU")
+    gpu_count: int = Field(ge=0, strict=True, description="GPUs of each instance; 0 trains on CPU")
+    instance_count: int = Field(
+        default=1, ge=1, strict=True, description="instances to train on at the same time; each reads some of the files"
+    )
     name: Name
 
 
@@ -69,11 +72,11 @@ class TrainingCost(Model):
 
     currency: str
     instance_type: str = Field(description="what the training runs on, or is going to, if AWS has one free")
-    hourly: float
+    hourly: float = Field(description="of all instances")
     so_far: float | None = Field(description="null where the job never ran")
     expected: float | None = Field(
         description="of the whole training: by its own progress, or before that by the last similar training, which "
-        "has the same architecture, data model and gpu_count; null where there is none"
+        "has the same architecture, data model and hardware; null where there is none"
     )
     prices_as_of: date
     prices_of: str = Field(description="the region whose prices these are")
@@ -89,6 +92,7 @@ class Training(Entity):
     created_by: str
     data_model_id: str
     gpu_count: int
+    instance_count: int = 1
     metrics: list[SeriesPoint] = Field(
         default_factory=list,
         description="metrics on the held-out rows, at the end of the training; a single training also has the "

@@ -1,6 +1,6 @@
 """From customer rows to the numbers a model sees: the schema learned in training, and rows encoded by it.
 
-Needs numpy only, so that scoring carries no data-frame library; ``frames.py`` does the same to whole tables and must
+Needs numpy only, so that scoring carries no data-frame library; ``tables.py`` does the same to whole tables and must
 give the same matrix, bit by bit.
 """
 
@@ -184,10 +184,7 @@ class FeatureSchema(BaseModel):
             missing = np.isnan(matrix[:, start]).nonzero()[0] if feature.kind in EXPECTED else ()
             start += len(feature.columns)
             for index in missing:
-                cell = rows[int(index)][feature.name]
-                # A number beyond single precision is missing, as it was in the training.
-                beyond = feature.kind == "numeric" and not np.isnan(number_of(cell))
-                if _given_text(cell) is not None and not beyond:
+                if is_unread(feature, rows[int(index)][feature.name]):
                     yield int(index), feature
                     break
 
@@ -202,6 +199,13 @@ class FeatureSchema(BaseModel):
             start += len(feature.columns)
             texts = dict.fromkeys(_given_text(rows[int(index)][feature.name]) for index in missing)
             yield from ((feature.name, text) for text in texts if text is not None)
+
+
+def is_unread(feature: Feature, cell: Any) -> bool:
+    """Returns whether a cell that the feature encodes as missing was given all the same."""
+    # A number beyond single precision is missing, as it was in the training.
+    beyond = feature.kind == "numeric" and not np.isnan(number_of(cell))
+    return _given_text(cell) is not None and not beyond
 
 
 def text_of(value: Any) -> str | None:

@@ -306,7 +306,7 @@ class Trainings:
 
 
 def _place(space_id: str, training: Training) -> JobPlace:
-    return JobPlace(space_id, JobKind.TRAINING, training.id, training.gpu_count)
+    return JobPlace(space_id, JobKind.TRAINING, training.id, training.gpu_count * training.instance_count)
 
 
 def _lasting(notes: Sequence[str]) -> list[str]:

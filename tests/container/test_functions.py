@@ -5,6 +5,7 @@ The client and the layers are for our Python and processor. Lambda's are Python 
 
 import base64
 import json
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from shared.dynamodb.table import Item, Table
 from shared.inference_logs.store import SHARDS
 from shared.resources import Resources
 from tests.container.runtime_api import PackagedFunctions
-from tests.fixtures.aws import LOGS_TABLE, create_all, settings_for
+from tests.fixtures.aws import BUCKET, LOGS_TABLE, create_all, settings_for
 from tests.fixtures.emulator import emulated_aws
 from tests.fixtures.environments import ENVIRONMENTS, environment
 from tests.fixtures.identity import Issuer
@@ -73,7 +74,15 @@ def packaged(issuer: Issuer, training_jobs: str) -> Iterator[PackagedFunctions]:
         variables = {name.upper(): str(value) for name, value in settings.items()}
         variables |= {"POWERTOOLS_METRICS_NAMESPACE": "Tests", "WEBHOOK_QUEUE_URL": queue, **aws}
         variables["AWS_ENDPOINT_URL_SAGEMAKER"] = training_jobs
+        variables["PACKAGES_URI"] = packed_layer(folder / "layers" / Layer.SCORE / "python")
         yield PackagedFunctions(environment("functions", CLIENT), code, folder / "layers", variables)
+
+
+def packed_layer(folder: Path) -> str:
+    """Stores the packages of a layer as a deployment does, and returns the archive's address."""
+    archive = shutil.make_archive(str(folder), "zip", folder)
+    boto3.client("s3").upload_file(archive, BUCKET, "packages-of-tests.zip")
+    return f"s3://{BUCKET}/packages-of-tests.zip"
 
 
 # --- API functions
@@ -118,6 +127,7 @@ def test_the_authorizer_allows_a_user_and_denies_a_bad_token(packaged: PackagedF
 
 _TRAINING = {"space_id": SPACE, "training_id": ID}
 _EVALUATION = {"space_id": SPACE, "evaluation_id": ID}
+_PREDICTION = {"space_id": SPACE, "prediction_id": ID}
 _SCAN = {"space_id": SPACE, "connector_id": ID, "scan_id": ID}
 _FAILURE = {"error": "States.TaskFailed", "cause": json.dumps({"TrainingJobStatus": "Failed", "FailureReason": "x"})}
 _JOB = {
@@ -136,6 +146,10 @@ STEP_EVENTS: dict[str, tuple[dict[str, Any], str | None]] = {
     "fail-evaluation": ({**_EVALUATION, **_FAILURE}, "NotFoundError"),
     "find-training-machine": ({**_TRAINING, "plan": PREPARED, "search": None}, "JobFailedError"),
     "find-evaluation-machine": ({**_EVALUATION, "plan": PREPARED, "search": None}, "NotFoundError"),
+    "prepare-prediction": (_PREDICTION, "JobFailedError"),
+    "score-parts": ({**_PREDICTION, "work_id": ID, "task": {}}, "NoSuchKey"),
+    "finish-prediction": (_PREDICTION, "NotFoundError"),
+    "fail-prediction": ({**_PREDICTION, **_FAILURE}, None),
     "list-scan-files": (_SCAN, "JobFailedError"),
     "scan-file": ({**_SCAN, "files": []}, None),
     "finish-scan": ({**_SCAN, "list_key": "x", "groups_key": "y"}, None),

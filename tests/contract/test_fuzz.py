@@ -91,6 +91,7 @@ STRICTER_THAN_THEIR_SCHEMA = {
     "POST /personas/completions": "a prompt is documented as optional but is required",
     "POST /personas/upload": "a form must have files",
     "POST /personas/uploads": "names of files must have no control characters",
+    "POST /predictions": "connectors, checkpoints and files must exist, and fit each other",
     "GET /trainings/{id}/logs": "a cursor must come from a page before",
     "POST /trainings": "architectures must exist",
     "PUT /trainings/{id}": "architectures must exist",

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import StrEnum
 from io import BytesIO
 from typing import Any
@@ -84,6 +85,8 @@ class Boundary:
         # Answers calls of a service in place of moto: takes the operation and its body, returns a status and a body.
         self.served: dict[str, Callable[[str, Any], tuple[int, Any]]] = {}
         self.injected: Counter[tuple[str, Fault]] = Counter()
+        # Of the current request: not empty after a kill.
+        self._kills: ContextVar[list[Fault] | None] = ContextVar("kills", default=None)
         self._dice = seeded(seed)
         self._lock = threading.Lock()
         self._executed: dict[str, bytes] = {}
@@ -119,6 +122,15 @@ class Boundary:
             self.rate = 0.0
 
     @contextmanager
+    def process(self) -> Iterator[None]:
+        """Makes the block a process of its own: after a kill, it sends no further call from any thread."""
+        token = self._kills.set([])
+        try:
+            yield
+        finally:
+            self._kills.reset(token)
+
+    @contextmanager
     def without_pauses(self) -> Iterator[None]:
         """Adds up the pauses of the SDK and the store instead of waiting."""
 
@@ -141,6 +153,8 @@ class Boundary:
             self.injected[service, fault] += 1
         match fault:
             case Fault.KILLED | Fault.LATE_KILLED:
+                if (kills := self._kills.get()) is not None:
+                    kills.append(fault)
                 raise KilledError
             case Fault.REFUSED:
                 self.seconds += connect_seconds
@@ -153,6 +167,8 @@ class Boundary:
         return _refusal(service, request, 500, "InternalError" if service == "s3" else "InternalServerError")
 
     def _next(self, service: str, operation: str, request: Any) -> Fault | None:
+        if self._kills.get():
+            return Fault.KILLED
         if not self.rate or (self.services is not None and service not in self.services):
             return None
         if self.about and self.about not in f"{request.url} {request.body!r}":

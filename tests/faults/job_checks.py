@@ -7,21 +7,25 @@ from shared.evaluations.scores import encode_value
 from shared.models.job import MetricName
 from tests.faults.stored_items import FINAL, Problems, StoredItems
 
-JOBS = ("training", "evaluation", "scan")
+JOBS = ("training", "evaluation", "scan", "prediction")
 
 
 def references(items: StoredItems) -> Problems:
-    """Compares the reference counts of data models and connectors with the trainings that use them."""
+    """Compares the reference counts of data models and connectors with the trainings and runs that use them."""
     used: Counter[tuple[str, str]] = Counter()
     for space_id, _, training in items.of("training"):
         if training["status"] not in FINAL:
             used[f"data_model#{space_id}", training["data_model_id"]] += 1
             used.update((f"connector#{space_id}", each["connector_id"]) for each in training["connectors"])
+    for space_id, _, run in items.of("prediction"):
+        if run["status"] not in FINAL:
+            ids = {run["connector_id"], run["output"]["connector_id"]}
+            used.update((f"connector#{space_id}", each) for each in ids)
     for kind in ("data_model", "connector"):
         for space_id, sk, item in items.of(kind):
             wanted = used.pop((f"{kind}#{space_id}", sk), 0)
             if item.get("active_uses", 0) != wanted:
-                yield f"{kind} {sk}: the reference count is {item.get('active_uses', 0)}, {wanted} trainings use it"
+                yield f"{kind} {sk}: the reference count is {item.get('active_uses', 0)}, {wanted} jobs use it"
     yield from (f"{pk} {sk} does not exist and is used by a training" for pk, sk in used)
 
 

@@ -59,7 +59,10 @@ def _storm(platform: EmulatedPlatform, seed: int, skews: Sequence[timedelta], ra
     ]
     limits = {"space": PLENTY, "each_user": PLENTY, "prices": {"small": {"input": 1, "output": 10}}}
     owner.put(f"/spaces/{space_id}/limits", json=limits).raise_for_status()
-    key = owner.post("/api-keys", json={"name": "Batch", "scopes": ["read", "write", "chat"], "limits": PLENTY})
+    owner.put(f"/spaces/{space_id}/review-rules", json={"max_unsupported_claims": None}).raise_for_status()
+    key = owner.post(
+        "/api-keys", json={"name": "Batch", "scopes": ["read", "write", "chat", "arguments:approve"], "limits": PLENTY}
+    )
     offered = _insights(owner)
     mails = UnreliableMails(dice, rate)
     clients = []
@@ -71,7 +74,17 @@ def _storm(platform: EmulatedPlatform, seed: int, skews: Sequence[timedelta], ra
             http.headers["Authorization"] = f"Bearer {key.json()['key']}"
         own_dice = seeded(f"{seed}/{number}")
         clients.append(
-            StormClient(f"client {number}", http, own_dice, space_id, training, offered, evaluations, has_key)
+            StormClient(
+                f"client {number}",
+                http,
+                platform.boundary,
+                own_dice,
+                space_id,
+                training,
+                offered,
+                evaluations,
+                has_key,
+            )
         )
     if rate:
         # Idempotency records expire after a day, so they do not protect clients with clocks that are wrong by a day.

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
-from tests.faults.boundary import DEATHS
+from tests.faults.boundary import DEATHS, Boundary
 
 ATTEMPTS = 8
 # API Gateway returns this status for a killed worker.
@@ -58,6 +58,7 @@ class StormClient:
 
     name: str
     http: TestClient
+    boundary: Boundary
     dice: random.Random
     space_id: str
     training: Body
@@ -97,7 +98,8 @@ class StormClient:
         status, response = 0, None
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                found = self.http.request(method, path, json=body, headers=headers, **more)
+                with self.boundary.process():
+                    found = self.http.request(method, path, json=body, headers=headers, **more)
                 status, response = found.status_code, found.json() if found.content else None
                 if status >= 500 and status != KILLED and "Retry-After" not in found.headers:
                     self.broken.append(f"{method} {path} returned {status} without Retry-After: {response}")
@@ -118,7 +120,8 @@ class StormClient:
         if status != 201 or path == KEYS.path or not self.others or self.dice.random() > 0.2:
             return
         try:
-            found = self.dice.choice(self.others).request(method, path, json=body, headers=headers)
+            with self.boundary.process():
+                found = self.dice.choice(self.others).request(method, path, json=body, headers=headers)
             if found.status_code < 500 and (found.status_code, found.json()["id"]) != (status, response["id"]):
                 self.broken.append(f"{method} {path} was sent twice, and returned {found.text} after {response}")
         except* DEATHS:

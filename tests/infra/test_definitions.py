@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ministack.services import stepfunctions
 
-from infra.constructs import definitions
+from infra.constructs import definitions, run_definitions
 from infra.constructs.definitions import Definition, JobOptions
 from infra.groups import STEPS, Workflow
 from tests.infra.conftest import ROOT, Synthesised, node
@@ -20,6 +20,7 @@ MACHINES: dict[Workflow, Definition] = {
     Workflow.TRAINING: definitions.training(KEYED, capacity_wait=60),
     Workflow.EVALUATION: definitions.evaluation(JobOptions(warm_pool_seconds=600), capacity_wait=60),
     Workflow.CONNECTOR_SCAN: definitions.connector_scan(concurrency=40),
+    Workflow.PREDICTION: run_definitions.batch_run("prediction", "ScoreParts", KEYED, job="predict", concurrency=40),
 }
 
 
@@ -136,7 +137,10 @@ class Engine:
         self.results: dict[str, Any] = {}
         self.job: Callable[[int], None] = lambda _attempt: None
         self.files: dict[str, str] = {}
-        dispatch = {"arn:aws:states:::sagemaker:createTrainingJob": self._create_job}
+        dispatch = {
+            "arn:aws:states:::sagemaker:createTrainingJob": self._create_job,
+            "arn:aws:states:::sagemaker:createProcessingJob": self._create_job,
+        }
         monkeypatch.setattr(stepfunctions, "_call_lambda", self._invoke)
         monkeypatch.setattr(stepfunctions, "_resolve_lambda_function_ref", lambda reference, **_: reference)
         monkeypatch.setattr(stepfunctions, "_SERVICE_DISPATCH", dispatch)
@@ -159,6 +163,8 @@ class Engine:
             self.job(len(self.jobs))
         except TaskFailed as failed:
             raise stepfunctions._ExecutionError(failed.error, failed.cause) from failed
+        if "ProcessingJobName" in request:
+            return {"ProcessingJobName": request["ProcessingJobName"], "ProcessingJobStatus": "Completed"}
         artifact = f"{request['OutputDataConfig']['S3OutputPath']}{request['TrainingJobName']}/output/model.tar.gz"
         return {
             "TrainingJobName": request["TrainingJobName"],

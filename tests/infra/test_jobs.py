@@ -27,15 +27,15 @@ NOTICE = timedelta(days=60)
 LAMBDA_PLATFORMS = [f"manylinux_2_{minor}_aarch64" for minor in range(34, 16, -1)] + ["manylinux2014_aarch64"]
 
 
-def job_states(stage: Synthesised) -> Iterator[dict[str, Any]]:
+def job_states(stage: Synthesised, kind: str = "Training") -> Iterator[dict[str, Any]]:
     """Yields the arguments of each state that starts a job, with the substitutions that its machine makes."""
     for machine in stage.properties("AWS::StepFunctions::StateMachine"):
         text = re.sub(r"\$\{(Job\w+)\}", lambda found: f"<{found[1]}>", machine["DefinitionString"])
         for state in json.loads(text)["States"].values():
-            if "sagemaker:createTrainingJob" in state.get("Resource", ""):
+            if f"sagemaker:create{kind}Job" in state.get("Resource", ""):
                 missing = set(re.findall(r"<(Job\w+)>", json.dumps(state))) - set(machine["DefinitionSubstitutions"])
                 assert not missing
-                yield state["Arguments"]
+                yield state.get("Arguments") or state["Parameters"]
 
 
 def test_the_containers_get_security_patches_for_two_more_months() -> None:
@@ -92,6 +92,21 @@ def test_each_package_of_a_layer_has_a_wheel_for_lambdas_processors(layer: str) 
         assert any(requirement.specifier.contains(version) for version in versions), requirement
 
 
+@pytest.mark.row("BD-5")
+def test_the_machines_of_a_run_share_its_tasks_and_get_the_code(deployed: Synthesised) -> None:
+    [job] = job_states(deployed, "Processing")
+    inputs = {one["InputName"]: one["S3Input"] for one in job["ProcessingInputs"]}
+    assert (inputs["code"]["S3Uri"], inputs["wheels"]["S3Uri"]) == ("<JobSource>", "<JobWheels>")
+    distributions = {name: one["S3DataDistributionType"] for name, one in inputs.items()}
+    assert distributions == {"code": "FullyReplicated", "wheels": "FullyReplicated", "tasks": "ShardedByS3Key"}
+    assert "VpcConfig" not in json.dumps(job)
+    keyed = bool(deployed.resources("AWS::KMS::Key"))
+    assert ("VolumeKmsKeyId" in job["ProcessingResources"]["ClusterConfig"]) == keyed
+    entrypoint = job["AppSpecification"]["ContainerEntrypoint"]
+    assert all(len(part) <= 256 for part in entrypoint)
+    assert f"{job['Environment']['SAGEMAKER_BASE_DIR']}/input/data/code" in entrypoint[2]
+
+
 def test_markers_are_those_of_the_containers_python() -> None:
     exported = (
         "scipy==1.17.1 ; python_full_version < '3.12' \\\n    --hash=sha256:aa\n"
@@ -114,7 +129,7 @@ def test_each_job_gets_its_code_and_its_packages_and_may_read_them(deployed: Syn
         assert (channels["code"], channels["wheels"]) == ("<JobSource>", "<JobWheels>")
         # AWS's own start would install packages from the internet, and forward no signals.
         assert "exec python3" in job["AlgorithmSpecification"]["ContainerEntrypoint"][2]
-    description = "Permissions of training and evaluation jobs"
+    description = "Permissions of SageMaker jobs"
     [role] = [one for one in deployed.properties("AWS::IAM::Role") if one.get("Description") == description]
     readable = json.dumps([one["Resource"] for one in role["Policies"][0]["PolicyDocument"]["Statement"]])
     [machine, *_] = [
@@ -154,15 +169,20 @@ def test_jobs_of_an_isolated_network_have_no_way_to_the_internet(isolated: Synth
         assert job["VpcConfig"] == {
             "Subnets": ["<JobSubnet0>", "<JobSubnet1>"], "SecurityGroupIds": ["<JobSecurityGroup>"]
         }  # fmt: skip
-    # What jobs call: S3, the roles of customers, and their stored secrets.
+    [run] = job_states(isolated, "Processing")
+    assert run["NetworkConfig"]["VpcConfig"] == jobs[0]["VpcConfig"]
+    # What jobs call: S3, the table, the roles of customers, and their stored secrets.
     services = [json.dumps(one["ServiceName"]) for one in isolated.properties("AWS::EC2::VPCEndpoint")]
-    assert sorted(re.findall(r"\.(s3|sts|ssm|secretsmanager)\"", " ".join(services))) == [
-        "s3", "secretsmanager", "ssm", "sts"
+    assert sorted(re.findall(r"\.(dynamodb|s3|sts|ssm|secretsmanager)\"", " ".join(services))) == [
+        "dynamodb", "s3", "secretsmanager", "ssm", "sts"
     ]  # fmt: skip
 
 
 def test_an_isolated_network_lets_jobs_write_to_the_bucket_of_the_stage_only(isolated: Synthesised) -> None:
-    [files] = [one for one in isolated.properties("AWS::EC2::VPCEndpoint") if one["VpcEndpointType"] == "Gateway"]
+    gateways = [one for one in isolated.properties("AWS::EC2::VPCEndpoint") if one["VpcEndpointType"] == "Gateway"]
+    [files] = [one for one in gateways if "s3" in json.dumps(one["ServiceName"])]
+    [items] = [one for one in gateways if one is not files]
+    assert "Table" in json.dumps([one["Resource"] for one in items["PolicyDocument"]["Statement"]])
     writing = [
         listed(one["Resource"])
         for one in files["PolicyDocument"]["Statement"]
@@ -170,6 +190,26 @@ def test_an_isolated_network_lets_jobs_write_to_the_bucket_of_the_stage_only(iso
     ]
     assert len(writing) == 1
     assert all(resource != "*" and "Files" in json.dumps(resource) for resource in writing[0])
+
+
+def test_instances_of_a_training_reach_each_other_and_nothing_else_reaches_them(isolated: Synthesised) -> None:
+    groups = isolated.resources("AWS::EC2::SecurityGroup")
+    [jobs] = [name for name, one in groups.items() if one["Properties"]["GroupDescription"] == "SageMaker jobs"]
+    into = [one for one in isolated.properties("AWS::EC2::SecurityGroupIngress") if jobs in json.dumps(one["GroupId"])]
+    assert "SecurityGroupIngress" not in groups[jobs]["Properties"]
+    assert len(into) == 1
+    assert (into[0]["IpProtocol"], into[0]["GroupId"]) == ("-1", into[0]["SourceSecurityGroupId"])
+    out = [
+        one
+        for one in isolated.properties("AWS::EC2::SecurityGroupEgress")
+        if one["GroupId"] == one.get("DestinationSecurityGroupId") == into[0]["GroupId"]
+    ]
+    assert [one["IpProtocol"] for one in out] == ["-1"]
+
+
+def test_what_instances_of_a_training_send_each_other_is_encrypted(deployed: Synthesised) -> None:
+    for job in job_states(deployed):
+        assert job["EnableInterContainerTrafficEncryption"] == "{% $job.instance_count > 1 %}"
 
 
 def test_stages_have_no_network_of_their_own_unless_asked(deployed: Synthesised) -> None:

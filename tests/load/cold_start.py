@@ -128,7 +128,9 @@ def start(module: str, path: Sequence[Path], event: dict[str, Any]) -> list[floa
 def prepare_requests(issuer: Issuer, models_url: str, groups: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Creates a space with a cluster. Returns the first request of each measured module."""
     secret = boto3.client("secretsmanager").create_secret(Name="bench", SecretString="the benchmark's signing key")
-    os.environ.update(WEBHOOK_SECRET_ARN=secret["ARN"], ALLOW_LOOPBACK="true")
+    os.environ.update(
+        WEBHOOK_SECRET_ARN=secret["ARN"], WEBHOOK_QUEUE_URL="http://127.0.0.1/none", ALLOW_LOOPBACK="true"
+    )
     resources = Resources()
     user = FunctionUser(issuer, resources)
     scope = Members(resources.table).select(user.principal.user_id, user.space_id)

@@ -115,12 +115,12 @@ def add_results(user: FunctionUser, size: int) -> Call:
 
 
 def run(issuer: Issuer, peer: MLflow | None, large: int, rounds: int) -> None:
+    stores = [RecordedStore(module.app.state.resources.dynamodb) for module in (leaderboards, data_models)]
     user = FunctionUser(issuer, leaderboards.app.state.resources)
     create = user.request(data_models.handler, "POST", "/data-models", body={"name": "d"})
     get = user.request(data_models.handler, "GET", f"/data-models/{json.loads(create())['id']}")
     ours: dict[str, Call] = {"create": create, "get by id": get}
     ours |= {f"ten best of {size:,}": add_results(user, size) for size in (*SIZES, large)}
-    stores = [RecordedStore(module.app.state.resources.dynamodb) for module in (leaderboards, data_models)]
     theirs: dict[str, Call] = {}
     if peer:
         experiments = {size: peer.add_experiment(size) for size in SIZES}

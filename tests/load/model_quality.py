@@ -33,7 +33,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from functions.jobs.fitting.base import Examples, FitTask, Hardware
 from functions.jobs.fitting.families import family_of
 from functions.jobs.fitting.xgboost import feature_types
-from functions.jobs.modelling.frames import encode_frame, infer_schema
+from functions.jobs.modelling.frames import infer_schema
 from functions.jobs.modelling.metrics import measure
 from functions.jobs.modelling.splits import validation_folds
 from functions.jobs.modelling.training import Session, Workspace
@@ -41,6 +41,7 @@ from shared.models.job import MetricName
 from shared.propensity.architectures.registry import validate_configuration
 from shared.propensity.holdouts import Labels
 from shared.propensity.log_odds import LogOddsModel, mean
+from shared.propensity.tables import encode_frame
 from tests.fixtures.datasets import DATASETS, HEALTH_INSURANCE, ORANGE_JUICE, Dataset
 from tests.load.harness import options, show
 

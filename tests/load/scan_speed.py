@@ -131,6 +131,8 @@ def read_with_duckdb(path: Path) -> int:
     import duckdb
 
     with duckdb.connect() as connection:
+        # A long query prints a progress bar, and the standard output is for the result.
+        connection.execute("SET enable_progress_bar = false")
         # The first lines show which columns have a range. The query itself detects the types in the whole file.
         types: list[tuple[Any, ...]] = connection.execute("DESCRIBE FROM read_csv(?)", [str(path)]).fetchall()
         facts = ", ".join(duckdb_facts(f'"{name}"', dtype) for name, dtype, *_ in types)

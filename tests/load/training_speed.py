@@ -139,7 +139,7 @@ def library(architecture: str, path: Path, rounds: int) -> Quality:
     part = np.random.default_rng(SEED).random(len(labels))
     test, validation, fit = part < 0.2, (part >= 0.2) & (part < 0.36), part >= 0.36
     count, positives = int((~test).sum()), int(labels[~test].sum())
-    hardware = Hardware(threads=threads_for(matrix[fit]))
+    hardware = Hardware(threads=threads_for(matrix[fit].size))
     if architecture == "lightgbm":
         configuration = LightGBMConfiguration(n_estimators=rounds, early_stopping_rounds=rounds).resolved(
             count, positives

@@ -17,7 +17,7 @@ LEVELS = (
     ("dependencies", "handlers"),
     ("resources",),
     ("http",),
-    ("llm", "checkpoints"),
+    ("llm", "checkpoints", "runs"),
     ("trainings", "evaluations", "connectors"),
     ("space_usage",),
     ("arguments", "audit", "chats", "experts", "inference_logs", "insights", "jobs", "personas", "spaces", "webhooks"),

@@ -8,21 +8,21 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from functions.jobs.container import Container
-from functions.jobs.downloads import ClientFactory
 from functions.jobs.file_warnings import warnings_of
 from functions.jobs.modelling.copies import Hashes, read_hashes, row_hashes
-from functions.jobs.modelling.frames import encode_frame
 from functions.jobs.modelling.metrics import measure
 from functions.jobs.modelling.splits import held_out_rows, same_content
 from functions.jobs.modelling.targets import label_texts, to_labels
 from functions.jobs.modelling.unusable import check_values
 from functions.jobs.progress import ProgressReporter, webhook_sender
 from functions.jobs.sources import DatasetTable, read_datasets
+from shared.connectors.downloads import ClientFactory
 from shared.errors import JobFailedError
 from shared.models.job import MAX_WARNING_CHARACTERS, MAX_WARNINGS, EvaluationJob, EvaluationResult
 from shared.propensity.artifacts import RESULT_FILE, extract_artifact
 from shared.propensity.checkpoints import Scorer, StoredCheckpoint
 from shared.propensity.holdouts import Mask
+from shared.propensity.tables import encode_frame
 
 ARTIFACT_FILE = "model.tar.gz"
 

@@ -42,10 +42,11 @@ class Examples:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What fitting may use: CPU threads, and a GPU when ``gpu_count`` is above 0."""
+    """What fitting may use: CPU threads, and a GPU when ``gpu_count`` is above 0: the one with this number."""
 
     threads: int
     gpu_count: int = 0
+    gpu: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,10 @@ class FitTask:
     seed: int
 
 
-def threads_for(matrix: Matrix) -> int:
-    """As many threads as there are processors, fewer where the data are too few to share."""
+def threads_for(cells: int, processes: int = 1) -> int:
+    """As many threads as a process has processors for itself, fewer where the data are too few to share."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(available, matrix.size // CELLS_FOR_A_THREAD))
+    return max(1, min(available // processes, cells // CELLS_FOR_A_THREAD))
 
 
 class MinutesUsedUpError(Exception):

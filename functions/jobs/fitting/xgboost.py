@@ -1,7 +1,8 @@
 """XGBoost, on CPU or CUDA."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +14,8 @@ from shared.errors import JobFailedError
 from shared.propensity.architectures.configuration import XGBoostConfiguration
 from shared.propensity.log_odds import LogOddsModel
 from shared.propensity.xgboost_trees import from_xgboost
+
+Batches = Callable[[], Iterator[Examples]]
 
 
 class _XGBoostWatch(xgboost.callback.TrainingCallback):
@@ -44,38 +47,89 @@ class XGBoost(BoostingArchitecture[XGBoostConfiguration]):
         resume: tuple[Path, int] | None = None,
     ) -> LogOddsModel:
         """See ``BoostingArchitecture``."""
-        model_file, done = resume or (None, 0)
-        if hardware.gpu_count and not _finds_gpu():
-            raise JobFailedError("XGBoost found no GPU that it can train on. Set gpu_count to 0 and start again.")
-        parameters = library_parameters(configuration, hardware, seed)
         types = feature_types(fitted.matrix.shape[1], categorical)
-        training_set = xgboost.QuantileDMatrix(
-            fitted.matrix,
-            fitted.labels,
+        data = partial(
+            xgboost.QuantileDMatrix,
             feature_types=types,
             enable_categorical=True,
             max_bin=configuration.max_bin,
             nthread=hardware.threads,
         )
-        validation_set = xgboost.QuantileDMatrix(
-            validation.matrix,
-            validation.labels,
-            feature_types=types,
-            enable_categorical=True,
-            max_bin=configuration.max_bin,
-            nthread=hardware.threads,
-            ref=training_set,
-        )
-        booster = xgboost.train(
-            parameters,
-            training_set,
-            num_boost_round=max(configuration.n_estimators - done, 1),
-            evals=[(validation_set, "validation")],
-            verbose_eval=False,
-            xgb_model=model_file,
-            callbacks=[_XGBoostWatch(watcher, done)],
-        )
-        return from_xgboost(json.loads(booster[: watcher.best_round].save_raw("json")))
+        _require_gpu(hardware)
+        training_set = data(fitted.matrix, fitted.labels)
+        validation_set = data(validation.matrix, validation.labels, ref=training_set)
+        return _boost(configuration, training_set, validation_set, hardware, seed, watcher, resume)
+
+
+def fit_batches(
+    configuration: XGBoostConfiguration,
+    fitted: Batches,
+    validation: Batches,
+    width: int,
+    categorical: Sequence[int],
+    hardware: Hardware,
+    seed: int,
+    watcher: RoundWatcher,
+    resume: tuple[Path, int] | None = None,
+    cache: Path | None = None,
+) -> LogOddsModel:
+    """Boosts on rows that come in batches, together with the other workers if there are any.
+
+    Columns are kept in steps in the memory, or with ``cache`` in files that begin so.
+    """
+    _require_gpu(hardware)
+    types = feature_types(width, categorical)
+    data = partial(
+        xgboost.ExtMemQuantileDMatrix if cache else xgboost.QuantileDMatrix,
+        enable_categorical=True,
+        max_bin=configuration.max_bin,
+        nthread=hardware.threads,
+    )
+    training_set = data(_BatchIterator(fitted, types, cache and cache.with_suffix(".fit")))
+    validation_set = data(_BatchIterator(validation, types, cache and cache.with_suffix(".check")), ref=training_set)
+    return _boost(configuration, training_set, validation_set, hardware, seed, watcher, resume)
+
+
+class _BatchIterator(xgboost.DataIter):
+    def __init__(self, batches: Batches, types: list[str], cache: Path | None) -> None:
+        self._batches, self._types, self._left = batches, types, batches()
+        super().__init__(cache_prefix=None if cache is None else str(cache), release_data=True)
+
+    def next(self, input_data: Callable[..., None]) -> bool:
+        batch = next(self._left, None)
+        if batch is not None:
+            input_data(data=batch.matrix, label=batch.labels, feature_types=self._types)
+        return batch is not None
+
+    def reset(self) -> None:
+        self._left = self._batches()
+
+
+def _boost(
+    configuration: XGBoostConfiguration,
+    training_set: xgboost.DMatrix,
+    validation_set: xgboost.DMatrix,
+    hardware: Hardware,
+    seed: int,
+    watcher: RoundWatcher,
+    resume: tuple[Path, int] | None,
+) -> LogOddsModel:
+    model_file, done = resume or (None, 0)
+    booster = xgboost.train(
+        library_parameters(configuration, hardware, seed),
+        training_set,
+        num_boost_round=max(configuration.n_estimators - done, 1),
+        evals=[(validation_set, "validation")],
+        verbose_eval=False,
+        xgb_model=model_file,
+        callbacks=[_XGBoostWatch(watcher, done)],
+    )
+    return from_xgboost(json.loads(booster[: watcher.best_round].save_raw("json")))
+
+
+def _require_gpu(hardware: Hardware) -> None:
+    if hardware.gpu_count and not _finds_gpu():
+        raise JobFailedError("XGBoost found no GPU that it can train on. Set gpu_count to 0 and start again.")
 
 
 def _finds_gpu() -> bool:
@@ -107,7 +161,7 @@ def library_parameters(configuration: XGBoostConfiguration, hardware: Hardware, 
         "colsample_bytree": configuration.colsample_bytree,
         "max_bin": configuration.max_bin,
         "nthread": hardware.threads,
-        "device": "cuda" if hardware.gpu_count else "cpu",
+        "device": f"cuda:{hardware.gpu}" if hardware.gpu_count else "cpu",
         "seed": seed,
         # A continued fit draws the rows of a round as the whole one does, though not its columns.
         "seed_per_iteration": True,

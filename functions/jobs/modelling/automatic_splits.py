@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from functions.jobs.modelling.frames import NOTHING, DateFormats, clean_text, date_formats_of
+from functions.jobs.modelling.frames import NOTHING, DateFormats, date_formats_of
 from functions.jobs.modelling.splits import choose_holdout, held_out_rows
 from shared.errors import JobFailedError
 from shared.files.column_names import snake_case
 from shared.models.job import JobSplit
 from shared.propensity.holdouts import Draws, Holdout, Labels, Mask
+from shared.propensity.tables import clean_text
 
 # Names of columns with the time of an observation. Start dates of customers and birth dates must not match.
 _OBSERVED = re.compile(

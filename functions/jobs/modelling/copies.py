@@ -69,8 +69,13 @@ def row_hashes(matrix: Matrix, labels: Labels) -> Hashes:
 
 def write_hashes(folder: Path, matrix: Matrix, labels: Labels) -> None:
     """Keeps the hashes of the fitted rows with the model, if these tell rows apart."""
-    distinct = np.unique(row_hashes(matrix, labels))
-    if len(labels) <= MAX_HASHES and len(distinct) >= _DISTINCT_SHARE * len(labels):
+    keep_hashes(folder, row_hashes(matrix, labels))
+
+
+def keep_hashes(folder: Path, hashes: Hashes) -> None:
+    """Keeps the hashes of rows with the model, if these tell rows apart."""
+    distinct = np.unique(hashes)
+    if len(hashes) <= MAX_HASHES and len(distinct) >= _DISTINCT_SHARE * len(hashes):
         np.save(folder / HASHES_FILE, distinct, allow_pickle=False)
 
 

@@ -1,4 +1,4 @@
-"""Infers feature schemas from tables, and encodes tables as matrices."""
+"""Infers feature schemas from tables."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,37 +6,24 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from shared.errors import JobFailedError
 from shared.models.missing_values import MISSING, MISSING_WORDS
 from shared.propensity.dates import (
-    ISO,
     MONTH_FORMATS,
-    TEXT_PARTS,
-    Column,
-    DateReading,
     Seconds,
     date_readings,
-    expand_time,
-    value_of_part,
 )
 from shared.propensity.features import (
-    BOOLEAN_SPELLINGS,
     BOOLEAN_TEXTS,
-    MISSING_IN_NUMBERS,
     NUMBER_PATTERN,
-    WHITESPACE,
     DroppedColumn,
     Feature,
     FeatureSchema,
-    Matrix,
-    category_codes,
-    cell_key,
-    finite,
     value_key,
 )
+from shared.propensity.tables import clean_text, numbers_of, parse_times, times_of
 
 # The formats other than ISO in which each column of dates is written; ``None`` where they leave its dates open.
 DateFormats = Mapping[str, Sequence[str] | None]
@@ -89,51 +76,6 @@ def infer_schema(
     return FeatureSchema(features=features, dropped=dropped)
 
 
-def encode_frame(schema: FeatureSchema, frame: pl.DataFrame) -> Matrix:
-    """Returns one matrix row for each row of the table. It ignores columns that the model does not use.
-
-    Raises:
-        JobFailedError: columns of the model are missing.
-    """
-    if missing := [feature.name for feature in schema.features if feature.name not in frame.columns]:
-        names = ", ".join(f"'{name}'" for name in missing[:20])
-        raise JobFailedError(f"The files lack {len(missing)} of the columns that the model uses: {names}.")
-    matrix = np.empty((frame.height, len(schema.columns)), dtype=np.float32)
-    start = 0
-    for feature in schema.features:
-        for column in _encode(feature, frame[feature.name]):
-            matrix[:, start] = column
-            start += 1
-    return matrix
-
-
-def clean_text(series: pl.Series, missing: Iterable[str] = MISSING_IN_NUMBERS) -> pl.Series:
-    """Returns trimmed texts. The spellings of a missing value become null."""
-    trimmed = series.str.strip_chars(WHITESPACE)
-    return trimmed.set(trimmed.is_in(sorted(missing)), None)
-
-
-def times_of(series: pl.Series, readings: Sequence[DateReading] = (ISO,)) -> Seconds:
-    """Returns dates, times or their texts as seconds since 1970 in UTC; NaN where a value is missing."""
-    if series.dtype == pl.Date:
-        days = series.to_physical().cast(pl.Float64).to_numpy()
-        return np.asarray(days * 86_400.0)
-    if isinstance(series.dtype, pl.Datetime):
-        # polars stores values with a time zone in UTC. Floor division rounds times before 1970 down like later times.
-        per_second = {"ms": 1e3, "us": 1e6, "ns": 1e9}[series.dtype.time_unit]
-        ticks = series.to_physical()
-        return np.asarray((ticks // int(per_second)).cast(pl.Float64).to_numpy())
-    seconds = np.full(len(series), np.nan)
-    if series.dtype == pl.String:
-        texts = series.str.strip_chars(WHITESPACE)
-        left = texts.is_not_null().to_numpy()
-        for reading in readings:
-            if left.any():
-                seconds[left] = _parse_times(texts.filter(left), reading)
-                left &= np.isnan(seconds)
-    return seconds
-
-
 def date_formats_of(texts: pl.Series) -> list[str] | None:
     """Returns the formats under which nearly all (non-null) texts are dates, ``None`` when there are none.
 
@@ -168,8 +110,8 @@ def _month_format_of(texts: pl.Series) -> str | None:
     """Returns the format of texts that are months of a year, such as 2024-01."""
     sample = _sample(texts)
     for form, reading in MONTH_FORMATS.items():
-        if np.isfinite(_parse_times(sample, reading)).mean() >= TYPE_SHARE:
-            return form if np.isfinite(_parse_times(texts, reading)).mean() >= TYPE_SHARE else None
+        if np.isfinite(parse_times(sample, reading)).mean() >= TYPE_SHARE:
+            return form if np.isfinite(parse_times(texts, reading)).mean() >= TYPE_SHARE else None
     return None
 
 
@@ -289,67 +231,3 @@ def _dates(series: pl.Series, formats: Sequence[str]) -> Feature:
 def _has_times(seconds: Seconds) -> bool:
     known = seconds[np.isfinite(seconds)]
     return bool((known % 86_400 != 0).any())
-
-
-def _encode(feature: Feature, series: pl.Series) -> list[Column]:
-    if isinstance(series.dtype, (pl.Categorical, pl.Enum)):
-        series = series.cast(pl.String)
-    match feature.kind:
-        case "numeric":
-            return [finite(numbers_of(series))]
-        case "boolean":
-            return [_booleans(series)]
-        case "categorical":
-            codes = category_codes(feature, distinct := _distinct(series))
-            return [_replace(series, distinct, [codes[cell_key(cell)] for cell in distinct])]
-        case "datetime":
-            return expand_time(times_of(series, feature.readings), has_time=feature.has_time)
-
-
-def numbers_of(series: pl.Series) -> npt.NDArray[np.float64]:
-    """Returns numbers, their texts and truth values as numbers; NaN for other values."""
-    if series.dtype == pl.String:
-        texts = series.str.strip_chars(WHITESPACE)
-        series = texts.set(~texts.str.contains(NUMBER_PATTERN), None).cast(pl.Float64, strict=False)
-        is_flag = texts.is_in(list(BOOLEAN_SPELLINGS)).fill_null(value=False)
-        if is_flag.any():
-            flags = texts.filter(is_flag).replace_strict(BOOLEAN_SPELLINGS, return_dtype=pl.Float64)
-            series = series.scatter(is_flag.arg_true(), flags)
-    elif series.dtype.is_numeric() or series.dtype == pl.Boolean:
-        series = series.cast(pl.Float64)
-    else:
-        return np.full(len(series), np.nan)
-    return series.to_numpy()
-
-
-def _booleans(series: pl.Series) -> Column:
-    if series.dtype == pl.String:
-        texts = list(BOOLEAN_TEXTS)
-        return _replace(series.str.strip_chars(WHITESPACE), texts, [float(BOOLEAN_TEXTS[text]) for text in texts])
-    numbers = numbers_of(series)
-    return np.where(np.isin(numbers, (0.0, 1.0)), numbers, np.nan).astype(np.float32)
-
-
-def _distinct(series: pl.Series) -> list[object]:
-    return series.unique(maintain_order=True).to_list()
-
-
-def _replace(series: pl.Series, old: list[object] | list[str], new: list[float]) -> Column:
-    mapped = series.replace_strict(pl.Series(old, dtype=series.dtype), new, default=np.nan, return_dtype=pl.Float32)
-    return mapped.to_numpy()
-
-
-def _parse_times(texts: pl.Series, reading: DateReading) -> Seconds:
-    columns = texts.str.extract_groups(reading.pattern).struct.unnest().get_columns()
-    if not columns:
-        return np.full(len(texts), np.nan)
-    return reading.seconds([_part_values(*each) for each in zip(reading.parts, columns, strict=True)])
-
-
-def _part_values(part: str, texts: pl.Series) -> npt.NDArray[np.float64]:
-    if part not in TEXT_PARTS:
-        return texts.cast(pl.Float64).to_numpy()
-    distinct = texts.drop_nulls().unique().to_list()
-    if not distinct:
-        return np.full(len(texts), np.nan)
-    return _replace(texts, distinct, [value_of_part(part, text) for text in distinct]).astype(np.float64)

@@ -8,9 +8,10 @@ import numpy.typing as npt
 import polars as pl
 
 from functions.jobs.modelling.copies import are_by_chance
-from functions.jobs.modelling.frames import DateFormats, infer_schema, times_of
+from functions.jobs.modelling.frames import DateFormats, infer_schema
 from shared.propensity.features import WHITESPACE, Matrix, number_of
 from shared.propensity.holdouts import Draws, Labels
+from shared.propensity.tables import times_of
 
 RowKeys = npt.NDArray[np.uint64]
 
@@ -22,8 +23,7 @@ def content_draws(frame: pl.DataFrame, columns: Sequence[str], seed: int) -> Dra
 
     The same values have the same number in every file format.
     """
-    keys = content_keys(frame, columns, seed)
-    return np.asarray((keys >> np.uint64(11)) / 2.0**53)
+    return _as_draws(content_keys(frame, columns, seed))
 
 
 def content_keys(frame: pl.DataFrame, columns: Sequence[str], seed: int = 0) -> RowKeys:
@@ -43,6 +43,13 @@ def matrix_keys(matrix: Matrix) -> RowKeys:
         keys = (keys ^ _number_keys(column.astype(np.float64))) * _PRIME
         keys ^= keys >> np.uint64(29)
     return keys
+
+
+def key_draws(keys: RowKeys, seed: int) -> Draws:
+    """Returns one number in [0, 1) for each row, equal for rows with equal keys. Seeds give different numbers."""
+    mixed = (keys ^ np.uint64(int.from_bytes(_digest(str(seed)), "big"))) * _PRIME
+    mixed ^= mixed >> np.uint64(29)
+    return _as_draws((mixed ^ (mixed >> np.uint64(32))) * _PRIME)
 
 
 def entity_numbers(column: pl.Series) -> npt.NDArray[np.int64]:
@@ -67,6 +74,10 @@ def are_repeated(keys: RowKeys, labels: Labels) -> bool:
     """Returns whether rows have equal keys because they are copies, rather than by chance."""
     distinct = len(np.unique(keys))
     return distinct < len(keys) and not are_by_chance(pl.DataFrame({"key": keys, "label": labels}), distinct)
+
+
+def _as_draws(keys: RowKeys) -> Draws:
+    return np.asarray((keys >> np.uint64(11)) / 2.0**53)
 
 
 def _cell_keys(series: pl.Series) -> RowKeys:

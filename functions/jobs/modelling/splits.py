@@ -1,26 +1,32 @@
 """Chooses the holdout of a training, and finds the same rows again in an evaluation."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from functions.jobs.modelling.frames import NOTHING, DateFormats, clean_text, date_formats_of, times_of
+from functions.jobs.modelling.frames import NOTHING, DateFormats, date_formats_of
 from functions.jobs.modelling.repeated_rows import content_draws
 from shared.errors import JobFailedError
 from shared.models.job import JobFile, JobSplit
 from shared.propensity.dates import DateReading, date_readings
 from shared.propensity.features import text_of
 from shared.propensity.holdouts import Draws, GroupHoldout, Holdout, Labels, Mask, RandomHoldout, TimeHoldout
+from shared.propensity.tables import clean_text, times_of
 
 
 def row_draws(seed: int, file: JobFile, rows: int) -> Draws:
     """Returns one number in [0, 1) for each row of a file. The same content always gets the same numbers."""
+    return draws_in_turn(seed, file)(rows)
+
+
+def draws_in_turn(seed: int, file: JobFile) -> Callable[[int], Draws]:
+    """Returns a function that returns the numbers of ``row_draws`` for the next rows of a file."""
     digest = hashlib.sha256(f"{seed}:{file.etag}:{file.size_bytes}".encode()).digest()
-    return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32)).random(rows)
+    return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32)).random
 
 
 def group_draws(column: pl.Series, seed: int) -> Draws:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from functions.jobs.modelling.frames import clean_text, numbers_of
 from shared.errors import JobFailedError
 from shared.propensity.features import EXPECTED, Feature, FeatureSchema, Matrix
 from shared.propensity.holdouts import Mask
+from shared.propensity.tables import clean_text, numbers_of
 
 # More values than this that can't be read make a measurement worthless.
 MAX_UNREAD_SHARE = 0.05

@@ -1,9 +1,9 @@
 """Fits the models of one training, measures them on the holdout, and writes a checkpoint."""
 
-import hashlib
 import threading
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -11,42 +11,43 @@ import numpy.typing as npt
 import polars as pl
 
 from functions.jobs.container import Container
-from functions.jobs.downloads import ClientFactory
 from functions.jobs.file_warnings import warnings_of
 from functions.jobs.fitting.base import Examples, FitTask, Hardware, threads_for
 from functions.jobs.fitting.families import family_of
-from functions.jobs.modelling.automatic_splits import automatic_holdout, entity_columns, repeated_entities
+from functions.jobs.modelling.automatic_splits import repeated_entities
 from functions.jobs.modelling.copies import copies, write_hashes
-from functions.jobs.modelling.frames import date_formats, encode_frame, infer_schema
 from functions.jobs.modelling.leakage import suspicious_columns
 from functions.jobs.modelling.metrics import measure
-from functions.jobs.modelling.repeated_rows import are_repeated, entity_numbers, matrix_keys, repeated_columns
-from functions.jobs.modelling.splits import choose_holdout, held_out_rows, validation_folds
-from functions.jobs.modelling.targets import label_texts, to_labels, two_labels
+from functions.jobs.modelling.repeated_rows import are_repeated, entity_numbers, matrix_keys
+from functions.jobs.modelling.splits import validation_folds
+from functions.jobs.modelling.targets import label_texts
 from functions.jobs.modelling.thresholds import choose_threshold, held_out_chances
-from functions.jobs.modelling.training import Observer, Session, Workspace
 from functions.jobs.progress import ProgressReporter, webhook_sender
-from functions.jobs.sources import DatasetTable, read_datasets
-from shared.errors import JobFailedError
+from functions.jobs.sharded.group import Group
+from functions.jobs.sharded.hosts import Hosts
+from functions.jobs.sharded.memory import fits
+from functions.jobs.sharded.prepared import prepare
+from functions.jobs.sharded.supervisor import run_workers
+from functions.jobs.sources import DatasetTable, download, read_files
+from functions.jobs.train.plan import Plan, plan
+from functions.jobs.train.results import Result, label_notes, remarks, write_result
+from functions.jobs.train.session import training_session
+from shared.connectors.downloads import ClientFactory
 from shared.models.job import TrainingJob
 from shared.propensity.architectures.configuration import ArchitectureConfiguration
-from shared.propensity.architectures.registry import ARCHITECTURES, validate_configuration
-from shared.propensity.artifacts import require_scorable
-from shared.propensity.checkpoints import FORMAT_VERSION, StoredCheckpoint, library_versions, write_checkpoint
-from shared.propensity.errors import CheckpointError
-from shared.propensity.holdouts import GroupHoldout, Holdout, Labels, Mask, RandomHoldout, TimeHoldout
-from shared.propensity.log_odds import LogOddsModel, mean
+from shared.propensity.architectures.registry import validate_configuration
+from shared.propensity.holdouts import GroupHoldout, Holdout, Labels, Mask
+from shared.propensity.log_odds import mean
+from shared.propensity.tables import encode_frame
 
-FEWEST_ROWS = 20
-FEWEST_OF_A_CLASS = 4
-# Why a column is no feature.
-NESTED = "its values are lists or objects, which predictions do not take"
-EXCLUDED = "excluded by the configuration"
-GROUPING = "rows are held out by it"
-ENTITY = "it names a client, and the held-out rows are of the same clients as the others"
-EQUAL_ROWS = "Rows that seem to be copies in every column that the model uses were held out together or not at all."
-# A model that knows persons has learned nothing of others.
-IDENTIFYING = "it identifies persons, by what a scan found or the connector's personal_data says"
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted model, what was decided for it, and the examples that it was fitted on."""
+
+    plan: Plan
+    result: Result
+    examples: Examples
 
 
 def train(job: TrainingJob, container: Container, stop: threading.Event, client: ClientFactory) -> None:
@@ -56,18 +57,33 @@ def train(job: TrainingJob, container: Container, stop: threading.Event, client:
         JobFailedError: the data, the target or the hardware cannot be used; the message has the reason.
         TrainingStoppedError: ``stop`` was set.
     """
-    sender = webhook_sender(job.progress, client)
-    with ProgressReporter(stop, sender, ("training", job.training_id)) as progress:
-        configuration = validate_configuration(job.architecture, job.configuration, "configuration")
-        seed = job.seed if configuration.seed is None else configuration.seed
-        table = read_datasets(job.datasets, seed, job.target, client)
-        checkpoint, model, fitted = fit(job, configuration, seed, table, container, progress)
-        write_hashes(container.model_folder, fitted.matrix, fitted.labels)
-        write_checkpoint(container.model_folder, checkpoint, model)
-        _require_scorable(container.model_folder)
-    for name, value in checkpoint.measurement.metrics.items():
-        if value is not None:
-            print(f"metric {name}={value:.6f} step=0", flush=True)  # noqa: T201 - SageMaker reads stdout
+    hosts = Hosts.of(container.base)
+    with TemporaryDirectory(prefix="job-") as folder:
+        scratch = Path(folder)
+        if len(hosts) > 1 or job.gpu_count > 1:
+            run_workers(job, hosts, scratch, stop)
+            return
+        sender = webhook_sender(job.progress, client)
+        with ProgressReporter(stop, sender, ("training", job.training_id)) as progress:
+            _train_alone(job, container, progress, client, scratch)
+
+
+def _train_alone(
+    job: TrainingJob, container: Container, progress: ProgressReporter, client: ClientFactory, scratch: Path
+) -> None:
+    configuration = validate_configuration(job.architecture, job.configuration, "configuration")
+    files = list(download(job.datasets, job.target, client, scratch))
+    if not fits([file.path for file in files], job.architecture):
+        # XGBoost is the only one that can, and other architectures must not need its library.
+        from functions.jobs.sharded.work import Worker, fit_together
+
+        prepared = prepare(files, job.target, scratch)
+        fit_together(job, configuration, Worker(Group()), prepared, container, progress, scratch)
+        return
+    seed = job.seed if configuration.seed is None else configuration.seed
+    found = fit(job, configuration, seed, read_files(files, seed, job.target), container, progress)
+    write_hashes(container.model_folder, found.examples.matrix, found.examples.labels)
+    write_result(container.model_folder, job, found.plan, found.result)
 
 
 def fit(
@@ -77,91 +93,46 @@ def fit(
     table: DatasetTable,
     container: Container,
     progress: ProgressReporter,
-) -> tuple[StoredCheckpoint, LogOddsModel, Examples]:
-    """Returns the checkpoint, its model, and the examples that it was fitted on."""
+) -> Fit:
+    """Returns the model with what is known of it, and the examples that it was fitted on."""
     texts = label_texts(table.frame[job.target])
     known = texts.is_not_null().to_numpy()
     table, texts = table.filter(known), texts.filter(known)
     once, copy_notes = _without_copies(table.frame.drop(job.target), texts)
     table, texts = table.filter(once), texts.filter(once)
-    counts = dict(texts.value_counts().iter_rows())
-    positive, negative = two_labels(job.target, counts, job.positive_label)
-    _require_enough(job.target, counts)
-    labels = to_labels(texts, positive)
-    features = table.frame.drop(job.target)
-    formats = date_formats(features, table.formats)
-    never = _never_used(job, configuration, table)
-    alike = repeated_columns(features, labels, never, formats) if job.split.kind in ("automatic", "random") else None
-    if job.split.kind == "automatic":
-        holdout, reason = automatic_holdout(
-            job.split.test_fraction, seed, features, table.draws, labels, formats, alike
-        )
-    else:
-        holdout, reason = choose_holdout(job.split, seed, features, table.draws, labels, formats, alike), ""
-    held_out = held_out_rows(holdout, features, table.draws, labels)
-    _require_both_classes(labels, held_out, holdout)
-
-    left_out = _left_out(never, holdout, features)
-    schema = infer_schema(features.filter(~held_out), left_out, formats)
-    examples = Examples(encode_frame(schema, features), labels)
+    decided = plan(job, configuration, seed, table, texts, dict(texts.value_counts().iter_rows()))
+    schema, holdout, held_out, labels = decided.schema, decided.holdout, decided.held_out, decided.labels
+    examples = Examples(encode_frame(schema, decided.features), labels)
     fitted = examples.take(np.nonzero(~held_out)[0])
     resolved = configuration.resolved(len(fitted), int(fitted.labels.sum()))
-    folds, entity_notes = _folds(resolved, fitted, holdout, features, held_out, seed)
-    session = _session(job, resolved, container, progress)
-    family = family_of(job.architecture)
-    if job.gpu_count and not ARCHITECTURES[job.architecture].uses_gpus:
-        session.note(f"The architecture {job.architecture} trains on processors only: set gpu_count to 0.")
-    task = FitTask(fitted, folds, schema.categorical, Hardware(threads_for(fitted.matrix), job.gpu_count), seed)
+    folds, entity_notes = _folds(resolved, fitted, holdout, decided.features, held_out, seed)
+    session = training_session(job, resolved, container.checkpoints, progress)
+    family, hardware = family_of(job.architecture), Hardware(threads_for(fitted.matrix.size), job.gpu_count)
+    task = FitTask(fitted, folds, schema.categorical, hardware, seed)
     progress.expect(family.models_with_rounds(task), getattr(resolved, "n_estimators", None))
     models = family.fit_folds(resolved, task, session)
     threshold, threshold_notes = choose_threshold(*held_out_chances(models, fitted, folds))
     model = mean(models)
     measurement = measure(labels[held_out], model.predict(examples.matrix[held_out]), threshold)
-    notes = [
-        *_warnings(suspicious_columns(schema, fitted, seed), job.target),
-        *([reason] if reason else []),
-        *session.notes,
-        *threshold_notes,
-        *copy_notes,
-        *entity_notes,
-        *([EQUAL_ROWS] if isinstance(holdout, RandomHoldout) and holdout.columns else []),
+    about_fit = [*session.notes, *threshold_notes, *copy_notes, *entity_notes]
+    about_data = [
         *table.notes,
-        *_label_notes(len(known) - int(known.sum()), job.target, positive, explicit=job.positive_label is not None),
+        *label_notes(job, decided, len(known) - int(known.sum())),
         *warnings_of(table.file_notes),
-        *(f"The column '{column.name}' is not used: {column.reason}." for column in schema.dropped[:100]),
     ]
-    checkpoint = StoredCheckpoint(
-        format_version=FORMAT_VERSION,
-        training_id=job.training_id,
-        created_at=datetime.now(UTC),
-        architecture=job.architecture,
-        target=job.target,
-        positive_label=positive,
-        negative_label=negative,
+    suspicious = suspicious_columns(schema, fitted, seed)
+    result = Result(
+        model=model,
+        configuration=resolved,
+        seed=seed,
         threshold=threshold,
         measurement=measurement,
         series=progress.series(),
-        notes=notes,
-        features=schema,
-        configuration=resolved.model_dump(),
-        seed=seed,
-        model_files=list(model.files()),
-        holdout=holdout,
-        trained_files=table.files,
-        trained_rows=len(fitted),
-        library_versions=library_versions(),
+        notes=remarks(job, decided, suspicious, about_fit, about_data),
+        files=table.files,
+        rows=len(fitted),
     )
-    return checkpoint, model, fitted
-
-
-def _require_scorable(folder: Path) -> None:
-    try:
-        require_scorable(folder)
-    except CheckpointError as error:
-        raise JobFailedError(
-            f"Predictions could not use this checkpoint: {error}. Train fewer or smaller trees (n_estimators, "
-            "max_depth, ensemble_size), or leave columns with many or long texts out."
-        ) from error
+    return Fit(decided, result, fitted)
 
 
 def _without_copies(features: pl.DataFrame, labels: pl.Series) -> tuple[Mask, list[str]]:
@@ -176,37 +147,6 @@ def _without_copies(features: pl.DataFrame, labels: pl.Series) -> tuple[Mask, li
         f"{count:,} rows equal other rows in all columns. They were kept, for rows of few values are equal by chance."
     )
     return np.ones_like(repeated), [note]
-
-
-def _never_used(job: TrainingJob, configuration: ArchitectureConfiguration, table: DatasetTable) -> dict[str, str]:
-    """Returns the columns that are no features for any split, with the reasons."""
-    identifying = [column for dataset in job.datasets for column in dataset.identifying_columns]
-    left_out = dict.fromkeys(identifying, IDENTIFYING) | dict.fromkeys(table.nested, NESTED)
-    return left_out | dict.fromkeys(configuration.excluded_columns, EXCLUDED)
-
-
-def _left_out(never: dict[str, str], holdout: Holdout, features: pl.DataFrame) -> dict[str, str]:
-    """Returns the columns that are not to be features, with the reasons."""
-    # In a split by time, a model that remembers clients seems to know the future.
-    entities = entity_columns(features) if isinstance(holdout, TimeHoldout) else []
-    left_out = dict.fromkeys(entities, ENTITY) | never
-    if isinstance(holdout, GroupHoldout):
-        left_out[holdout.column] = GROUPING
-    return left_out
-
-
-def _session(
-    job: TrainingJob, configuration: ArchitectureConfiguration, container: Container, observer: Observer
-) -> Session:
-    # Saved models of other inputs must not be used.
-    inputs = (
-        job.model_dump_json(exclude={"progress", "save_interval_seconds"}),
-        configuration.model_dump_json(),
-        str(library_versions()),
-    )
-    fingerprint = hashlib.sha256("\n".join(inputs).encode()).hexdigest()
-    workspace = Workspace.open(container.checkpoints, fingerprint)
-    return Session(workspace, observer, job.save_interval_seconds)
 
 
 def _folds(
@@ -252,40 +192,3 @@ def _clients_on_both_sides(column: str, fitted: npt.NDArray[np.int64], held_out:
 
 def _has_both(labels: Labels) -> bool:
     return bool(0 < labels.sum() < len(labels))
-
-
-def _require_enough(target: str, counts: dict[str, int]) -> None:
-    rows, fewest = sum(counts.values()), min(counts.values())
-    if rows < FEWEST_ROWS or fewest < FEWEST_OF_A_CLASS:
-        rare = min(counts, key=lambda label: counts[label])
-        raise JobFailedError(
-            f"There are too few rows to train: {rows} rows have a label in '{target}', {fewest} of them '{rare}'. "
-            f"At least {FEWEST_ROWS} rows and {FEWEST_OF_A_CLASS} rows of each label are needed."
-        )
-
-
-def _require_both_classes(labels: Labels, held_out: Mask, holdout: Holdout) -> None:
-    fitted = labels[~held_out]
-    positives = int(fitted.sum())
-    if min(positives, len(fitted) - positives) < 2:
-        raise JobFailedError(
-            f"The {holdout.kind} split leaves {len(fitted)} rows to fit, {positives} of them positive. At least two "
-            "rows of each label are needed. Choose a smaller test_fraction or another column or kind of split."
-        )
-
-
-def _warnings(suspicious: dict[str, float], target: str) -> list[str]:
-    return [
-        f"The column '{name}' alone predicts '{target}' almost perfectly (ROC AUC {area:.3f}). If its values are only "
-        "known after the fact, the model is useless: add the column to excluded_columns and train again."
-        for name, area in list(suspicious.items())[:20]
-    ]
-
-
-def _label_notes(dropped_rows: int, target: str, positive: str, *, explicit: bool) -> list[str]:
-    notes = []
-    if dropped_rows:
-        notes.append(f"{dropped_rows} rows without a value of '{target}' were not used.")
-    if not explicit:
-        notes.append(f"'{positive}' is the positive label; set positive_label to change it.")
-    return notes

@@ -79,6 +79,7 @@ def _job(inputs: JobInputs, space_id: str, training: Training, parts: Sequence[D
         architecture=training.architecture,
         configuration=training.configuration,
         gpu_count=training.gpu_count,
+        instance_count=training.instance_count,
         datasets=inputs.datasets(space_id, parts, target, needs_profiles=True),
         progress=inputs.progress(),
     )

@@ -1,1 +1,1 @@
-"""A SageMaker endpoint for the local stack, because the emulator has none. It runs training jobs as processes."""
+"""A SageMaker endpoint for the local stack, because the emulator has none. It runs jobs as processes."""

@@ -21,6 +21,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.local.sagemaker.processing_jobs import EmulatedProcessingJobs
 from infra.local.sagemaker.server import SageMakerServer
 from infra.local.sagemaker.training_jobs import EmulatedTrainingJobs
 
@@ -55,13 +56,20 @@ def main() -> None:
         stop_grace_seconds=float(os.environ.get("SAGEMAKER_STOP_GRACE_SECONDS", "120")),
         environment=json.loads(os.environ.get("SAGEMAKER_JOB_ENVIRONMENT", "{}")),
     )
-    server = SageMakerServer(int(os.environ["SAGEMAKER_PORT"]), jobs)
+    processing = EmulatedProcessingJobs(
+        Path(os.environ["SAGEMAKER_DIRECTORY"]) / "processing",
+        s3=s3,
+        region=region,
+        environment=json.loads(os.environ.get("SAGEMAKER_JOB_ENVIRONMENT", "{}")),
+    )
+    server = SageMakerServer(int(os.environ["SAGEMAKER_PORT"]), jobs, processing)
     for number in (signal.SIGTERM, signal.SIGINT):
         # shutdown() waits for serve_forever, which runs in this thread, so shutdown() needs another thread.
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
     try:
         server.serve_forever()
     finally:
+        processing.close()
         jobs.close()
         server.server_close()
 

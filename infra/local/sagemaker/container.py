@@ -18,7 +18,7 @@ MAX_FAILURE_REASON = 1024
 
 
 def fill_folders(job: EmulatedTrainingJob, s3: Any) -> None:
-    """Makes the folders of a job, and downloads its channels and last checkpoints."""
+    """Makes the folders of one instance of a job, and downloads its channels and last checkpoints."""
     base = job.base
     for name in ("input/config", "input/data", "model", "output/data", "output/intermediate"):
         (base / name).mkdir(parents=True)
@@ -28,7 +28,11 @@ def fill_folders(job: EmulatedTrainingJob, s3: Any) -> None:
             channel["ChannelName"]: {"TrainingInputMode": "File", "RecordWrapperType": "None"}
             for channel in job.channels
         },
-        "resourceconfig": {"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "lo"},
+        "resourceconfig": {
+            "current_host": job.host_names[job.instance],
+            "hosts": job.host_names,
+            "network_interface_name": "lo",
+        },
     }
     for name, content in configuration.items():
         (base / "input/config" / f"{name}.json").write_text(json.dumps(content))
@@ -82,15 +86,19 @@ def failure_reason(job: EmulatedTrainingJob, code: int) -> str:
 
 
 def upload_results(job: EmulatedTrainingJob, s3: Any) -> None:
-    """Uploads the packed model and output folders. A job always has a model; an empty output folder is omitted."""
+    """Uploads the packed model and output folders. A job always has a model; an empty output folder is omitted.
+
+    The files of all instances come together.
+    """
     bucket, prefix = split_uri(job.description["OutputDataConfig"]["S3OutputPath"])
     folder = PurePosixPath(prefix) / job.name / "output"
-    for name, source in (("model", job.base / "model"), ("output", job.base / "output/data")):
-        if name != "model" and not any(source.iterdir()):
+    for name, source in (("model", "model"), ("output", "output/data")):
+        entries = {entry.name: entry for each in job.instances for entry in (each.base / source).iterdir()}
+        if name != "model" and not entries:
             continue
         packed = job.base / f"{name}.tar.gz"
         with tarfile.open(packed, "w:gz") as tar:
-            for entry in sorted(source.iterdir()):
+            for entry in sorted(entries.values()):
                 tar.add(entry, arcname=entry.name)
         key = str(folder / packed.name)
         s3.upload_file(str(packed), bucket, key)

@@ -5,8 +5,9 @@ import json
 import re
 import threading
 import time
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -55,6 +56,8 @@ class EmulatedTrainingJob:
     directory: Path
     stop: threading.Event = field(default_factory=threading.Event)
     kill: threading.Event = field(default_factory=threading.Event)
+    # Which of the job's instances.
+    instance: int = 0
 
     @property
     def name(self) -> str:
@@ -77,7 +80,21 @@ class EmulatedTrainingJob:
     @property
     def base(self) -> Path:
         """Returns the folder that is ``/opt/ml`` in AWS."""
-        return self.directory / "ml"
+        return self.directory / f"ml-{self.instance + 1}"
+
+    @property
+    def instances(self) -> list["EmulatedTrainingJob"]:
+        """Returns the job as each of its instances sees it."""
+        return [replace(self, instance=number) for number in range(self.description["ResourceConfig"]["InstanceCount"])]
+
+    @property
+    def host_names(self) -> list[str]:
+        """Returns the names of the instances: several have addresses of this machine that other jobs do not use."""
+        count = self.description["ResourceConfig"]["InstanceCount"]
+        if count == 1:
+            return ["algo-1"]
+        network = zlib.crc32(self.name.encode())
+        return [f"127.{1 + network % 250}.{network // 250 % 250}.{number + 1}" for number in range(count)]
 
     @property
     def checkpoint_folder(self) -> Path | None:

@@ -1,6 +1,7 @@
 """The HTTP server of the endpoint.
 
-It serves boto3's protocol (AWS JSON 1.1): CreateTrainingJob, DescribeTrainingJob, StopTrainingJob, ListTrainingJobs.
+It serves boto3's protocol (AWS JSON 1.1): CreateTrainingJob, DescribeTrainingJob, StopTrainingJob, ListTrainingJobs,
+CreateProcessingJob, DescribeProcessingJob, StopProcessingJob.
 Tests plan faults with ``POST /_local/faults {kind, job_name_prefix?, instance_type?, count?}`` (see ``FaultKind``) and
 remove them with ``DELETE /_local/faults``. ``GET /_local/health`` returns 200 when the server is ready.
 """
@@ -12,6 +13,7 @@ from typing import Any
 
 from infra.local.sagemaker.faults import Fault, FaultKind
 from infra.local.sagemaker.job import SageMakerError
+from infra.local.sagemaker.processing_jobs import EmulatedProcessingJobs
 from infra.local.sagemaker.training_jobs import EmulatedTrainingJobs
 
 logger = logging.getLogger(__name__)
@@ -20,12 +22,12 @@ MAX_BODY_BYTES = 4_000_000
 
 
 class SageMakerServer(ThreadingHTTPServer):
-    """HTTP server of the training jobs."""
+    """HTTP server of the jobs."""
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, port: int, jobs: EmulatedTrainingJobs) -> None:
+    def __init__(self, port: int, jobs: EmulatedTrainingJobs, processing: EmulatedProcessingJobs | None = None) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.jobs = jobs
         self.operations = {
@@ -34,6 +36,12 @@ class SageMakerServer(ThreadingHTTPServer):
             "StopTrainingJob": jobs.stop,
             "ListTrainingJobs": jobs.list_jobs,
         }
+        if processing is not None:
+            self.operations |= {
+                "CreateProcessingJob": processing.create,
+                "DescribeProcessingJob": processing.describe,
+                "StopProcessingJob": processing.stop,
+            }
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -9,10 +9,10 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -163,7 +163,7 @@ class EmulatedTrainingJobs:
             logger.exception("Training job %s failed because of an error of the endpoint", job.name)
             self._end(job, "Failed", "Failed", "InternalServerError: see the log of the local SageMaker endpoint.")
         finally:
-            shutil.rmtree(job.base, ignore_errors=True)
+            _remove_folders(job)
 
     def _attempt(self, job: EmulatedTrainingJob) -> JobOutcome:
         if self._closing.is_set():
@@ -172,12 +172,13 @@ class EmulatedTrainingJobs:
             self._end(job, "Stopped", "Stopped")
             return "stopped"
         self._change(job, "InProgress", "Downloading", "Downloading input data")
-        shutil.rmtree(job.base, ignore_errors=True)
-        container.fill_folders(job, self._s3)
+        _remove_folders(job)
+        for instance in job.instances:
+            container.fill_folders(instance, self._s3)
         self._change(job, "InProgress", "Training", "Training image download completed. Training in progress.")
         started = time.time()
         job.description.setdefault("TrainingStartTime", started)
-        outcome, code = self._train(job)
+        outcome, failed, code = self._train(job)
         seconds = job.description.get("TrainingTimeInSeconds", 0) + max(1, round(time.time() - started))
         job.description.update(TrainingTimeInSeconds=seconds, BillableTimeInSeconds=seconds)
         if self._closing.is_set():
@@ -186,7 +187,7 @@ class EmulatedTrainingJobs:
             self._change(job, "InProgress", "Interrupted", "The spot instance was reclaimed. The job starts again.")
             self._change(job, "InProgress", "Starting", "Preparing the instances for training")
         elif outcome == "finished" and code != 0:
-            self._end(job, "Failed", "Failed", container.failure_reason(job, code))
+            self._end(job, "Failed", "Failed", container.failure_reason(failed, code))
         else:
             self._change(job, job.status, "Uploading", "Uploading generated training model")
             container.upload_results(job, self._s3)
@@ -194,8 +195,11 @@ class EmulatedTrainingJobs:
             self._end(job, *ends.get(outcome, ("Stopped", "MaxRuntimeExceeded")))
         return outcome
 
-    def _train(self, job: EmulatedTrainingJob) -> tuple[JobOutcome, int]:
-        """Runs the process of a job. Returns why it ended, and its exit code."""
+    def _train(self, job: EmulatedTrainingJob) -> tuple[JobOutcome, EmulatedTrainingJob, int]:
+        """Runs the process of each instance. Returns why they ended, and the one that failed first with its exit code.
+
+        As in AWS, a failure of one instance ends the job.
+        """
         limit = job.description["StoppingCondition"].get("MaxRuntimeInSeconds", 86_400)
         used = job.description.get("TrainingTimeInSeconds", 0)
         deadline = time.monotonic() + max(limit - used, 0)
@@ -212,21 +216,13 @@ class EmulatedTrainingJobs:
         outcome: JobOutcome = "finished"
         lines = LogStream(self._logs, job.name, job.directory / "log.txt")
         with (job.directory / "log.txt").open("ab") as log:
-            process = subprocess.Popen(
-                container.command(job),
-                cwd=job.base,
-                env=container.environment(job, self._region, self._environment),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            (job.directory / "pid").write_text(str(process.pid))
+            running = [self._start(instance, log) for instance in job.instances]
+            (job.directory / "pids").write_text(" ".join(str(process.pid) for process in running))
             next_upload = time.monotonic() + SYNC_SECONDS
             try:
-                while process.poll() is None:
+                while None in (codes := [process.poll() for process in running]) and not any(codes):
                     if job.kill.is_set():
-                        _signal_group(process.pid, signal.SIGKILL)
+                        _signal_group(running[-1].pid, signal.SIGKILL)
                     elif self._closing.is_set() or job.stop.is_set():
                         outcome = "stopped"
                     elif time.monotonic() > deadline:
@@ -238,23 +234,40 @@ class EmulatedTrainingJobs:
                         if interrupt and has_new_checkpoint:
                             outcome = "interrupted"
                     if outcome != "finished":
-                        self._terminate(process)
+                        self._terminate(running)
                         break
                     time.sleep(self._poll_seconds)
             finally:
-                _signal_group(process.pid, signal.SIGKILL)
-                process.wait()
-                (job.directory / "pid").unlink(missing_ok=True)
+                codes = [process.poll() for process in running]
+                for process in running:
+                    _signal_group(process.pid, signal.SIGKILL)
+                    process.wait()
+                (job.directory / "pids").unlink(missing_ok=True)
         lines.send(all_lines=True)
         upload_checkpoints()
-        return outcome, process.returncode
+        first, code = next(((index, code) for index, code in enumerate(codes) if code), (0, 0))
+        return outcome, job.instances[first], code
 
-    def _terminate(self, process: subprocess.Popen[bytes]) -> None:
-        # As in AWS, only the first process of the container gets the signal.
-        process.terminate()
+    def _start(self, instance: EmulatedTrainingJob, log: IO[bytes]) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            container.command(instance),
+            cwd=instance.base,
+            env=container.environment(instance, self._region, self._environment),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def _terminate(self, running: Sequence["subprocess.Popen[bytes]"]) -> None:
+        # As in AWS, only the first process of each container gets the signal.
+        for process in running:
+            process.terminate()
         grace = min(self._stop_grace_seconds, 5.0) if self._closing.is_set() else self._stop_grace_seconds
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(grace)
+        deadline = time.monotonic() + grace
+        for process in running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
 
     def _find(self, request: dict[str, Any]) -> EmulatedTrainingJob:
         with self._lock:
@@ -295,15 +308,21 @@ class EmulatedTrainingJobs:
             self._jobs[job.name] = job
             if job.status in TERMINAL:
                 continue
-            pid = path.parent / "pid"
-            if pid.is_file():
-                _kill_process_of(job, int(pid.read_text()))
-                pid.unlink()
-            shutil.rmtree(job.base, ignore_errors=True)
+            pids = path.parent / "pids"
+            if pids.is_file():
+                for instance, pid in zip(job.instances, pids.read_text().split(), strict=False):
+                    _kill_process_of(instance, int(pid))
+                pids.unlink()
+            _remove_folders(job)
             if job.status == "Stopping":
                 self._end(job, "Stopped", "Stopped")
             else:
                 self._end(job, "Failed", "Failed", RESTARTED)
+
+
+def _remove_folders(job: EmulatedTrainingJob) -> None:
+    for instance in job.instances:
+        shutil.rmtree(instance.base, ignore_errors=True)
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

@@ -1,9 +1,10 @@
 """Which architectures there are, and the check of what a client asks of one."""
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -31,8 +32,18 @@ class ArchitectureDescription:
     source: str
     configuration: type[ArchitectureConfiguration]
     uses_gpus: bool = False
+    # Several workers at once: one for each GPU, on one instance or several.
+    uses_workers: bool = False
+    # Data that do not fit into the memory are read again from disk.
+    exceeds_memory: bool = False
     # When ``auto`` fits it.
     in_auto: str = ""
+
+    def most(self, field: Literal["gpu_count", "instance_count"]) -> float:
+        """Returns how many GPUs or instances it can use."""
+        if self.uses_workers:
+            return math.inf
+        return 1 if self.uses_gpus or field == "instance_count" else 0
 
 
 _CATBOOST = "https://github.com/catboost/catboost"
@@ -71,6 +82,8 @@ ARCHITECTURES = {
             source="https://github.com/dmlc/xgboost",
             configuration=XGBoostConfiguration,
             uses_gpus=True,
+            uses_workers=True,
+            exceeds_memory=True,
             in_auto="below 20,000 rows, and with GPUs",
         ),
         ArchitectureDescription(
@@ -104,6 +117,32 @@ def describe_architecture(name: str, field: str = "body.architecture") -> Archit
     raise ValidationFailedError.of(
         field, f"unknown architecture '{name[:100]}'; choose one of {', '.join(ARCHITECTURES)}"
     )
+
+
+def check_hardware(name: str, gpu_count: int, instance_count: int) -> None:
+    """Checks that the architecture uses all of the hardware that is asked for.
+
+    Raises:
+        ValidationFailedError: it doesn't; the message names the architectures that do.
+    """
+    chosen = describe_architecture(name)
+    hardware: dict[Literal["gpu_count", "instance_count"], int] = {
+        "gpu_count": gpu_count,
+        "instance_count": instance_count,
+    }
+    for field, count in hardware.items():
+        able = [each.name for each in ARCHITECTURES.values() if each.most(field) >= count]
+        if name not in able:
+            raise ValidationFailedError.of(
+                f"body.{field}",
+                f"the architecture {name} cannot use so many; set {field} to {chosen.most(field):.0f}, or choose one "
+                f"that can: {', '.join(able)}",
+            )
+
+
+def names_beyond_memory() -> str:
+    """Returns the names of the architectures that train on data larger than the memory."""
+    return ", ".join(each.name for each in ARCHITECTURES.values() if each.exceeds_memory)
 
 
 def validate_configuration(

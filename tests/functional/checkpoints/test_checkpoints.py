@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from functions.jobs.modelling.frames import encode_frame
 from shared.clock import new_id
 from shared.dynamodb.table import Table
 from shared.errors import ConflictError
 from shared.models.checkpoint import Checkpoint
 from shared.propensity.checkpoints import Scorer
 from shared.propensity.scorers import Scorers
+from shared.propensity.tables import encode_frame
 from shared.resources import Resources
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.evaluations import add_checkpoint, add_model

@@ -7,9 +7,9 @@ from typing import Any
 import boto3
 import pytest
 
-from functions.jobs.downloads import read_secret
 from functions.workflows.connector_scan.finish_scan import finish_scan
 from functions.workflows.connector_scan.scan_file import scan_file
+from shared.connectors.downloads import read_secret
 from shared.connectors.storage import ConnectorStorage, FileVersion, StorageError
 from shared.dynamodb.reference_counts import add_reference, remove_reference
 from shared.dynamodb.table import Key, Table

@@ -138,3 +138,19 @@ def test_an_export_by_cursor_misses_no_reaction_whose_transaction_commits_late(
     assert [export["has_more"] for export in exports] == [False, False]
     again = create_export(client, connector, action_id=offer, after=exports[1]["last"])
     assert (again["rows"], again["last"]) == (0, exports[1]["last"])
+
+
+@pytest.mark.row("BD-6")
+def test_an_export_comes_with_an_address_of_its_file(
+    client: TestClient, table: Table, create_action: ActionMaker, clock: MovableClock
+) -> None:
+    clock.now += LATER
+    connector, offer = add_connector(table, client.headers["X-Space-Id"]), create_action("Gold card")
+    assert create_export(client, connector)["download"] is None
+    react(client, decide(client, actions=[offer]), "accepted")
+
+    export = create_export(client, connector)
+
+    assert export["download"]["file"] == export["file"]
+    assert f"/connectors/{connector}/{export['file']}?" in export["download"]["url"]
+    assert "X-Amz-Signature" in export["download"]["url"]

@@ -12,8 +12,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from functions.jobs import downloads
-from functions.jobs.downloads import ATTEMPTS, Downloads
+from shared.connectors import downloads
+from shared.connectors.downloads import ATTEMPTS, Downloads
 from shared.errors import JobFailedError
 from shared.models.job import JobAccess, JobFile
 from tests.fixtures.http_handlers import QuietHandler

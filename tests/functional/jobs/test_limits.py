@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from functions.jobs.modelling.frames import CATEGORY_CHARACTERS, encode_frame
+from functions.jobs.modelling.frames import CATEGORY_CHARACTERS
 from functions.jobs.modelling.unusable import check_values
 from functions.jobs.train.job import train
 from shared.errors import JobFailedError
@@ -22,6 +22,7 @@ from shared.models.job import JobFile
 from shared.models.reading import COLUMNS_LIMIT
 from shared.propensity import artifacts
 from shared.propensity.checkpoints import Scorer
+from shared.propensity.tables import encode_frame
 from tests.functional.jobs.conftest import Box, Cloud, training
 
 pytestmark = pytest.mark.row("FL-9")

@@ -13,11 +13,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from functions.jobs.modelling.frames import encode_frame
 from functions.jobs.train.job import train
 from shared.files.readers import opened
 from shared.models.job import MetricName
 from shared.propensity.checkpoints import Scorer
+from shared.propensity.tables import encode_frame
 from tests.functional.jobs.conftest import Box, Cloud, NotedByReader, training
 from tests.functional.jobs.test_evaluate import evaluation, run
 

@@ -133,9 +133,9 @@ def test_the_place_of_a_record_that_vanished_is_given_back(
 def test_a_gpu_training_reserves_the_longest_time_and_uses_the_time_that_it_ran(
     client: TestClient, table: Table, movable_clock: MovableClock
 ) -> None:
-    training_id = start(client, table, gpu_count=2).json()["id"]
+    training_id = start(client, table, gpu_count=2, architecture="xgboost").json()["id"]
     assert usage(client, "gpu_hours_per_month")["reserved"] == 48
-    refused = start(client, table, gpu_count=2)
+    refused = start(client, table, gpu_count=2, architecture="xgboost")
     assert refused.status_code == 429
     assert "of 72 GPU-hours, 0.0 are used, and 48.0 are reserved" in refused.json()["error"]
     assert refused.headers["Retry-After"] == "60"
@@ -146,7 +146,7 @@ def test_a_gpu_training_reserves_the_longest_time_and_uses_the_time_that_it_ran(
     end(table, client, start(client, table, gpu_count=1).json()["id"], movable_clock, training_seconds=22 * 3600)
     assert usage(client, "gpu_hours_per_month")["used"] == 25
 
-    full = start(client, table, gpu_count=2)
+    full = start(client, table, gpu_count=2, architecture="xgboost")
     assert full.status_code == 429
     month_end = usage(client, "gpu_hours_per_month")["resets_at"]
     assert int(full.headers["Retry-After"]) > timedelta(days=10).total_seconds()
@@ -154,16 +154,34 @@ def test_a_gpu_training_reserves_the_longest_time_and_uses_the_time_that_it_ran(
     assert start(client, table, gpu_count=0).status_code == 201
 
 
+@pytest.mark.row("SE-9", "DT-1")
+def test_the_gpus_of_all_instances_of_a_training_count(
+    client: TestClient, table: Table, movable_clock: MovableClock
+) -> None:
+    wide = {"architecture": "xgboost", "gpu_count": 1, "instance_count": 3}
+    training_id = start(client, table, **wide).json()["id"]
+    assert usage(client, "gpu_hours_per_month")["reserved"] == 72
+    assert start(client, table, gpu_count=1).status_code == 429
+    end(table, client, training_id, movable_clock, training_seconds=3600)
+    assert usage(client, "gpu_hours_per_month") | {"resets_at": None} == {
+        "limit": 72,
+        "used": 3,
+        "reserved": 0,
+        "resets_at": None,
+    }
+
+
 def test_a_new_month_starts_with_what_is_reserved(
     client: TestClient, table: Table, movable_clock: MovableClock
 ) -> None:
     running = start(client, table, gpu_count=1).json()["id"]
     Trainings(table, movable_clock).advance(space_of(client), running, JobStatus.RUNNING)
-    end(table, client, start(client, table, gpu_count=2).json()["id"], movable_clock, training_seconds=24 * 3600)
+    wide = start(client, table, gpu_count=2, architecture="xgboost").json()["id"]
+    end(table, client, wide, movable_clock, training_seconds=24 * 3600)
     assert usage(client, "gpu_hours_per_month")["used"] == 48
     movable_clock.now += timedelta(days=31)
     assert (usage(client, "gpu_hours_per_month")["used"], usage(client, "gpu_hours_per_month")["reserved"]) == (0, 24)
-    assert start(client, table, gpu_count=2).status_code == 201
+    assert start(client, table, gpu_count=2, architecture="xgboost").status_code == 201
     end(table, client, running, movable_clock, training_seconds=3600)
     assert (usage(client, "gpu_hours_per_month")["used"], usage(client, "gpu_hours_per_month")["reserved"]) == (1, 48)
 

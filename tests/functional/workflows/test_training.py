@@ -145,18 +145,34 @@ def test_what_a_scan_found_in_other_content_of_a_file_does_not_count(world: Worl
 def test_gpus_come_from_the_next_larger_machine_of_the_preferred_families(
     world_with: Maker, gpu_count: int, wanted: list[str]
 ) -> None:
-    world = world_with(gpu_count=gpu_count)
+    world = world_with(gpu_count=gpu_count, architecture="xgboost")
     world.upload("a.csv")
     plan = check_training(world.resources, world.event)
     assert (plan["instance_types"], plan["image_uri"]) == (wanted, "images.test/gpu:1")
 
 
 def test_a_deployment_without_large_machines_reports_it(world_with: Maker, settings: Settings) -> None:
-    world = world_with(gpu_count=8)
+    world = world_with(gpu_count=8, architecture="xgboost")
     world.upload("a.csv")
     small = Resources(settings.model_copy(update={"gpu_instance_types": "ml.g4dn.xlarge"}))
     with pytest.raises(JobFailedError, match="has 8 GPUs"):
         check_training(small, world.event)
+
+
+@pytest.mark.row("DT-1")
+def test_a_training_on_several_instances_needs_a_file_for_each(world_with: Maker) -> None:
+    world = world_with(architecture="xgboost", instance_count=2)
+    world.upload("a.csv")
+    with pytest.raises(JobFailedError, match=r"there are only 1\. Set instance_count to at most 1"):
+        check_training(world.resources, world.event)
+
+    world = world_with(architecture="xgboost", instance_count=2)
+    world.upload("a.csv")
+    world.upload("b.csv", b"age,churned\n31,no\n")
+    assert check_training(world.resources, world.event)["instance_count"] == 2
+    key = f"spaces/{space_of(world.client)}/trainings/{world.training['id']}/input/job.json"
+    body = boto3.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    assert TrainingJob.model_validate_json(body).instance_count == 2
 
 
 @pytest.mark.row("TR-4")

@@ -33,6 +33,8 @@ def arn(service: str, resource: str) -> str:
     return f"arn:aws:{service}:{REGION}:{ACCOUNT}:{resource}"
 
 
+# What a step lays out for a Distributed Map.
+ITEMS_OF_MAPS = {"$.groups_key": "spaces/1/scans/1/groups.json", "$.tasks_key": "temporary/spaces/1/runs/1/tasks.json"}
 JOB_LOGS = arn("logs", "log-group:/aws/sagemaker/TrainingJobs")
 
 
@@ -182,12 +184,14 @@ def _sources(stage: Deployment) -> Iterator[Request]:
 
 
 def _functions(stage: Deployment) -> Iterator[Request]:
-    """Yields how Lambda writes the logs and traces of each function with its role."""
+    """Yields how Lambda writes the logs and traces of each function with its role, and packages that one unpacks."""
     for properties in _resolved(stage, "AWS::Lambda::Function"):
         role = stage.role(properties["Role"])
         stream = arn("logs", f"log-group:{properties['LoggingConfig']['LogGroup']}:log-stream:1")
         yield from (Request(role, f"logs:{verb}", stream) for verb in ("CreateLogStream", "PutLogEvents"))
         yield from (Request(role, f"xray:{verb}", "*") for verb in ("PutTelemetryRecords", "PutTraceSegments"))
+        if packages := properties["Environment"]["Variables"].get("PACKAGES_URI"):
+            yield Request(role, "s3:GetObject", packages.replace("s3://", "arn:aws:s3:::"))
 
 
 def _machines(stage: Deployment) -> Iterator[Request]:
@@ -218,15 +222,23 @@ def _of_state(stage: Deployment, machine: str, state: dict[str, Any], values: di
             yield Request("", f"sagemaker:{verb}", job)
         yield Request("", "iam:PassRole", values["JobRole"], (("iam:PassedToService", "sagemaker.amazonaws.com"),))
         yield from _managed_rule("StepFunctionsGetEventsForSageMakerTrainingJobsRule")
+    elif resource == "sagemaker:createProcessingJob.sync":
+        kind = arguments["AppSpecification"]["ContainerEntrypoint"][-1]
+        job = arn("sagemaker", f"processing-job/{'prediction' if kind == 'predict' else kind}-1")
+        for verb in ("AddTags", "CreateProcessingJob", "DescribeProcessingJob", "ListTags", "StopProcessingJob"):
+            yield Request("", f"sagemaker:{verb}", job)
+        yield Request("", "iam:PassRole", values["JobRole"], (("iam:PassedToService", "sagemaker.amazonaws.com"),))
+        yield from _managed_rule("StepFunctionsGetEventsForSageMakerProcessingJobsRule")
     elif resource == "states:startExecution.sync:2":
         yield from _executions(values["EvaluationStateMachine"], ":1")
         yield from _managed_rule("StepFunctionsGetEventsForStepFunctionsExecutionRule")
     elif state.get("ItemProcessor", {}).get("ProcessorConfig", {}).get("Mode") == "DISTRIBUTED":
-        yield from _executions(stage.arn(machine), "/ScanFiles:1")
+        yield from _executions(stage.arn(machine), f"/{state['Label']}:1")
         bucket = f"arn:aws:s3:::{values['DataBucket']}"
-        yield Request("", "s3:GetObject", f"{bucket}/spaces/1/scans/1/groups.json")
+        yield Request("", "s3:GetObject", f"{bucket}/{ITEMS_OF_MAPS[state['ItemReader']['Parameters']['Key.$']]}")
+        results = state["ResultWriter"]["Parameters"]["Prefix.$"].split("'")[1].replace("{}", "1")
         for verb in ("AbortMultipartUpload", "GetObject", "ListMultipartUploadParts", "PutObject"):
-            yield Request("", f"s3:{verb}", f"{bucket}/temporary/spaces/1/scans/1/x")
+            yield Request("", f"s3:{verb}", f"{bucket}/{results}/x")
 
 
 def _managed_rule(name: str) -> Iterator[Request]:
@@ -247,15 +259,22 @@ def _jobs(stage: Deployment) -> Iterator[Request]:
     role = job_role(stage)
     [key] = (stage.arn(name) for name, _ in stage.of_type("AWS::KMS::Key"))
     folders = ("spaces/1/trainings/1", "spaces/1/evaluations/1")
+    runs = "temporary/spaces/1/runs/1"
     machines = [one["DefinitionSubstitutions"] for one in _resolved(stage, "AWS::StepFunctions::StateMachine")]
     assets = {one[name].replace("s3://", "arn:aws:s3:::") for one in machines for name in one
               if name in ("JobSource", "JobWheels")}  # fmt: skip
-    streams = f"{JOB_LOGS}:log-stream:training-1/algo-1"
     yield from (Request(role, "s3:GetObject", one) for one in sorted(assets))
     for folder in folders:
         yield Request(role, "s3:ListBucket", FILES, (("s3:prefix", f"{folder}/input/"),))
         for verb in ("DeleteObject", "GetObject", "PutObject"):
             yield Request(role, f"s3:{verb}", f"{FILES}/{folder}/x")
+    yield Request(role, "s3:ListBucket", FILES, (("s3:prefix", f"{runs}/tasks/"),))
+    for verb in ("GetObject", "PutObject"):
+        yield Request(role, f"s3:{verb}", f"{FILES}/{runs}/x")
+    # The code of a run's job looks whether the run goes on, and records finished parts.
+    yield Request(role, "dynamodb:GetItem", ENTITIES, (("dynamodb:LeadingKeys", ("prediction#1",)),))
+    for verb in ("BatchGetItem", "DeleteItem", "GetItem", "PutItem", "UpdateItem"):
+        yield Request(role, f"dynamodb:{verb}", ENTITIES, (("dynamodb:LeadingKeys", ("prediction_part#1",)),))
     for folder in ("connectors", "snapshots"):
         for verb in ("GetObject", "GetObjectVersion"):
             yield Request(role, f"s3:{verb}", f"{FILES}/spaces/1/{folder}/1/x")
@@ -268,7 +287,8 @@ def _jobs(stage: Deployment) -> Iterator[Request]:
     for verb in ("BatchCheckLayerAvailability", "BatchGetImage", "GetDownloadUrlForLayer"):
         yield Request(role, f"ecr:{verb}", IMAGES)
     for verb in ("CreateLogGroup", "CreateLogStream", "DescribeLogStreams", "PutLogEvents"):
-        yield Request(role, f"logs:{verb}", streams)
+        for kind in ("Training", "Processing"):
+            yield Request(role, f"logs:{verb}", arn("logs", f"log-group:/aws/sagemaker/{kind}Jobs:log-stream:x/algo-1"))
     yield Request(role, "cloudwatch:PutMetricData", "*", (("cloudwatch:namespace", "/aws/sagemaker/TrainingJobs"),))
 
 

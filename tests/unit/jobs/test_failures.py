@@ -89,3 +89,21 @@ def test_any_error_of_aws_becomes_a_message_of_limited_length(error: str, cause:
 @pytest.mark.parametrize(("error", "is_ours"), [("TransientError", False), ("OutageError", True)])
 def test_only_an_outage_of_ours_counts_as_our_failure(error: str, is_ours: bool) -> None:
     assert explain(error, json.dumps({"errorMessage": "Full.", "errorType": error})).is_ours is is_ours
+
+
+@pytest.mark.parametrize(
+    ("job", "wanted"),
+    [
+        (
+            {"ProcessingJobStatus": "Failed", "ExitMessage": "The plan is gone.", "FailureReason": "AlgorithmError: x"},
+            Failure(JobStatus.FAILED, "The plan is gone."),
+        ),
+        (
+            {"ProcessingJobStatus": "Failed", "FailureReason": "CapacityError: no machine"},
+            Failure(JobStatus.FAILED, "AWS has no machine for the job: CapacityError: no machine", is_ours=True),
+        ),
+        ({"ProcessingJobStatus": "Stopped"}, Failure(JobStatus.STOPPED, "The job was stopped outside this API.")),
+    ],
+)
+def test_the_failure_of_a_processing_job_is_its_own_text_or_that_of_aws(job: dict[str, str], wanted: Failure) -> None:
+    assert explain("States.TaskFailed", json.dumps(job)) == wanted

@@ -46,7 +46,7 @@ class FakeSageMaker:
 
 
 def task(sagemaker: FakeSageMaker) -> emulator.TaskHandler:
-    return emulator.training_job_task(lambda: sagemaker, TaskFailedError, poll_seconds=0)
+    return emulator.job_task(lambda: sagemaker, TaskFailedError, poll_seconds=0)
 
 
 def test_a_synchronous_task_waits_for_the_job_and_returns_its_description() -> None:

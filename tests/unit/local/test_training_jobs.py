@@ -209,7 +209,7 @@ def test_a_restart_keeps_finished_jobs_and_fails_running_jobs(endpoint: Endpoint
     endpoint.run("training-1")
     endpoint.script(IGNORE_TERM)
     endpoint.jobs.create(endpoint.request("training-2"))
-    pid_file = endpoint.directory / "training-2/pid"
+    pid_file = endpoint.directory / "training-2/pids"
     endpoint.wait("training-2", lambda _: pid_file.is_file() and pid_file.read_text() != "")
     pid = int(pid_file.read_text())
 
@@ -296,3 +296,36 @@ def test_lines_of_a_job_are_in_cloudwatch_while_it_runs(endpoint: Endpoint) -> N
     endpoint.jobs.stop({"TrainingJobName": "training-1"})
     endpoint.wait("training-1")
     assert lines() == ["starts", "half"]
+
+
+MEET = """
+import json, os, pathlib, sys, time
+base = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"])
+config = json.loads((base / "input/config/resourceconfig.json").read_text())
+mine = config["hosts"].index(config["current_host"])
+(base / "model" / f"{mine}.txt").write_text(config["current_host"])
+if sys.argv[1:] == ["fail"]:
+    if mine == 1:
+        (base / "output/failure").write_text("the second one failed")
+        sys.exit(1)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.row("DT-1")
+def test_a_job_of_several_instances_runs_a_process_for_each_and_packs_what_all_left(endpoint: Endpoint) -> None:
+    endpoint.script(MEET)
+    several = {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 10}
+    assert endpoint.run(ResourceConfig=several)["TrainingJobStatus"] == "Completed"
+    files = files_of(endpoint.read("out/training-1/output/model.tar.gz"))
+    assert sorted(files) == ["0.txt", "1.txt"]
+    assert len(set(files.values())) == 2
+
+    request = endpoint.request("training-2", ResourceConfig=several)
+    request["AlgorithmSpecification"]["ContainerArguments"] = ["fail"]
+    endpoint.jobs.create(request)
+    failed = endpoint.wait("training-2")
+    assert (failed["TrainingJobStatus"], failed["FailureReason"]) == (
+        "Failed",
+        "AlgorithmError: the second one failed, exit code: 1",
+    )

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.jobs.modelling.frames import date_formats_of, encode_frame, infer_schema
+from functions.jobs.modelling.frames import date_formats_of, infer_schema
 from shared.files.column_types import DATES as FORMATS_OF_FILES
 from shared.propensity.dates import date_part, date_readings, may_contradict, seconds_of_texts
 from shared.propensity.features import Feature, FeatureSchema
+from shared.propensity.tables import encode_frame
 
 pytestmark = pytest.mark.row("FL-6")
 

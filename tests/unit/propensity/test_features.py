@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.jobs.modelling.frames import encode_frame, infer_schema
+from functions.jobs.modelling.frames import infer_schema
 from shared.errors import JobFailedError, ValidationFailedError
 from shared.propensity.dates import DateOrder
 from shared.propensity.features import Feature, FeatureSchema, text_of
+from shared.propensity.tables import encode_frame
 
 pytestmark = pytest.mark.row("X-1")
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.jobs.modelling.frames import encode_frame, infer_schema
+from functions.jobs.modelling.frames import infer_schema
+from shared.propensity.tables import encode_frame
 
 pytestmark = pytest.mark.row("FL-5")
 

@@ -4,10 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from functions.jobs.modelling.frames import encode_frame, infer_schema
+from functions.jobs.modelling.frames import infer_schema
 from functions.jobs.modelling.targets import label_texts
 from shared.models.missing_values import MISSING, MISSING_WORDS
 from shared.propensity.features import Feature, FeatureSchema
+from shared.propensity.tables import encode_frame
 
 pytestmark = pytest.mark.row("FL-7")
 

@@ -1,0 +1,1 @@
+"""Trains with several workers, or on data larger than the memory: rows are read in batches and kept encoded on disk."""

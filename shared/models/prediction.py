@@ -1,0 +1,38 @@
+"""Prediction runs: the scores of all rows of files by one checkpoint."""
+
+from pydantic import Field
+
+from shared.models.base import ColumnName, Identifier
+from shared.models.run import Run, RunCreate
+
+
+class PredictionCreate(RunCreate):
+    checkpoint_id: Identifier = Field(description="of a checkpoint, or an alias such as `champion`")
+    contributions: bool = Field(
+        default=False, description="also write what each column adds to the log odds; takes several times as long"
+    )
+    key_column: ColumnName | None = Field(
+        default=None,
+        description="column that names the customer; when left out, the first of the policy's fields that a row has",
+    )
+
+
+class PredictionRun(Run):
+    """A run. Each row of its output has `client_key`, `probability` and `label`, by the checkpoint's threshold."""
+
+    checkpoint_id: str
+    model: str = Field(description="the checkpoint's id or alias, as the request named it")
+    threshold: float
+    contributions: bool
+    key_columns: list[str] = Field(description="the first of these that a row has is its `client_key`")
+
+
+# The columns of the output, in the words of Athena and Spark. A table of several runs has them too.
+PREDICTION_COLUMNS = {
+    "client_key": "string",
+    "probability": "double",
+    "label": "string",
+    "base_value": "double",
+    "contributions": "array<struct<column:string,contribution:double>>",
+    "reasons": "array<string>",
+}
