@@ -75,6 +75,8 @@ class Grants:
     # Describes SageMaker's training jobs. Stopping includes describing.
     watches_training_jobs: bool = False
     stops_training_jobs: bool = False
+    # Reads what trainings print in SageMaker.
+    reads_job_logs: bool = False
     # Describes and stops executions of workflows.
     stops_executions: bool = False
     # Name patterns in the parameter store.
@@ -304,6 +306,7 @@ GROUPS = (
             starts=(Workflow.TRAINING, Workflow.EVALUATION),
             stops_executions=True,
             stops_training_jobs=True,
+            reads_job_logs=True,
         ),
         paths=("trainings", "trainings/{proxy+}", "architectures"),
     ),

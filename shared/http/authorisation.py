@@ -305,6 +305,7 @@ TABLE: dict[str, AccessRule] = {
     "DELETE /trainings/{id}": _permitted("trainings:delete", WRITE),
     "GET /trainings/{id}": _permitted("trainings:get", READ),
     "GET /trainings/{id}/report": _permitted("trainings:get", READ),
+    "GET /trainings/{id}/logs": _permitted("trainings:get", READ),
     "PUT /trainings/{id}": _permitted("trainings:update", WRITE),
     "GET /webhook-endpoints": _owner(),
     "POST /webhook-endpoints": _owner(_EVENTS),

@@ -210,6 +210,23 @@ class SeriesPoint(JobModel):
     at: Timestamp
 
 
+class JobEstimate(JobModel):
+    """When a job has fitted its models, as far as it can tell."""
+
+    share_done: float = Field(ge=0, le=1)
+    seconds_left: float = Field(ge=0, le=10**7)
+
+
+class JobReport(JobModel):
+    """What a job has reported last."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    reported_at: Timestamp
+    points: list[SeriesPoint]
+    estimate: JobEstimate | None = None
+
+
 class CurvePoint(JobModel):
     """The confusion rates when everything scored ``threshold`` or above is called positive."""
 

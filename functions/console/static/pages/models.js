@@ -1,11 +1,13 @@
 // Leaderboard, comparison, trainings, and the models in use.
 
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import { all, del, download, get, path, put } from "../api.js";
 import { confusion, CURVES, Lines, Reliability } from "../charts.js";
 import { Button, Card, Code, Dialog, Empty, Field, figure, Form, go, html, List, Loaded, Page, percent, Status, Table, Tabs, useLoad, when } from "../view.js";
 
 const MOVING = ["pending", "queued", "running"];
+// The newest lines of a log that a page shows.
+const LOG_LINES = 1000;
 const METRICS = ["roc_auc", "ks", "gini", "log_loss", "accuracy", "f1", "precision", "recall"];
 
 export default function Models({ parts, query }) {
@@ -189,6 +191,8 @@ function Training({ id }) {
       ["Started", when(one.started_at)],
       ["Ended", when(one.ended_at)],
       ["Instance", one.instance_type || "–"],
+      ["Progress", one.progress ? `${percent(one.progress.share_done, 0)}, about ${duration(one.progress.seconds_left)} left` : "–"],
+      ["Cost so far / expected", one.cost ? html`${money(one.cost, one.cost.so_far)} / ${money(one.cost, one.cost.expected)}<small>${money(one.cost, one.cost.hourly)} an hour on ${one.cost.instance_type}; list prices of ${one.cost.prices_of}, ${one.cost.prices_as_of}</small>` : "–"],
       ["Seconds trained / billed", `${figure(one.training_seconds)} / ${figure(one.billable_seconds)}`],
     ];
     const remove = async () => {
@@ -202,6 +206,7 @@ function Training({ id }) {
         <${Card} title="Notes">${one.notes.length ? html`<ul>${one.notes.map((text) => html`<li>${text}</li>`)}</ul>` : html`<p class="quiet">Nothing to say.</p>`}<//>
       </div>
       <${Card} title="Progress">${series.length ? html`<${Lines} series=${series} x="Round" y="Value" caption="Metrics that the job has reported on rows that it holds out." />` : html`<p class="quiet">The job has reported no series yet.</p>`}<//>
+      <${Card} title="Log"><${Log} key=${id} id=${id} isMoving=${MOVING.includes(one.status)} /><//>
       <${Card} title="Checkpoints"><${Checkpoints} rows=${one.checkpoints} /><//>
       ${one.checkpoints.filter((each) => each.calibration).map(
         (each) => html`<${Card} key=${each.id} title="Calibration"><${Reliability} measured=${each.calibration.measured} raw=${each.calibration.raw} />
@@ -209,6 +214,24 @@ function Training({ id }) {
       )}
       <${Card} title="Configuration"><${Code} value=${one.configuration} /><//>`;
   }}<//>`;
+}
+
+const duration = (seconds) => (seconds < 90 ? `${seconds} s` : `${Math.round(seconds / 60)} min`);
+const money = (cost, amount) => (amount === null ? "–" : `${amount.toFixed(2)} ${cost.currency}`);
+
+function Log({ id, isMoving }) {
+  const read = useRef({ lines: [], next: "" });
+  const load = async () => {
+    for (;;) {
+      const page = await get(path`/trainings/${id}/logs`, { after: read.current.next, limit: 100 });
+      read.current = { lines: [...read.current.lines, ...page.data].slice(-LOG_LINES), next: page.next };
+      if (!page.has_more) return read.current.lines;
+    }
+  };
+  const state = useLoad(load, [id, isMoving], { every: 4000, isMoving: () => isMoving });
+  return html`<${Loaded} state=${state}>${(lines) =>
+      lines.length ? html`<${Code} value=${lines.map((line) => `${line.at.slice(11, 19)}  ${line.message}`).join("\n")} />` : html`<p class="quiet">The job has printed nothing yet.</p>`}<//>
+    <p><button class="small" onClick=${state.reload}>Read again</button></p>`;
 }
 
 const Checkpoints = ({ rows }) =>
