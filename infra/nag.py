@@ -13,14 +13,15 @@ WILDCARDS = {
     "/spaces/*": "Object keys contain the ids of spaces and their entities, which are made at run time.",
     "/stream/*": "DynamoDB names a stream by its time of creation.",
     ":parameter/": "Parameter names contain the ids of connectors and clusters, which are made at run time.",
-    ":execution:": "Execution names are the ids of trainings, evaluations and scans, which are made at run time.",
+    ":execution:": "Execution names are the ids of trainings, evaluations, scans and runs, which are made at run time.",
     ":training-job/": "Job names contain the ids of trainings and evaluations, which are made at run time.",
+    ":processing-job/": "Job names contain the ids of runs, which are made at run time.",
     ":iam::*:role/*": "Customers choose the names and accounts of their roles. A condition excludes this account.",
     ":function:inference-": "One role releases the new versions of all functions of the stage.",
     ":network-interface/": "SageMaker makes a network interface for each job.",
     ":security-group/": "SageMaker attaches the interface of a job to the group that the job names.",
     ":subnet/": "SageMaker attaches the interface of a job to the subnets that the job names.",
-    ":log-group:/aws/sagemaker/TrainingJobs": "SageMaker chooses the rest of the log groups' names.",
+    ":log-group:/aws/sagemaker/": "SageMaker chooses the rest of the log groups' names.",
 }
 NO_RESOURCES = "These actions of X-Ray, ECR and CloudWatch support no narrower resource."
 

@@ -264,6 +264,14 @@ TABLE: dict[str, AccessRule] = {
     "POST /personas/upload/{upload_token}/confirm": _member(WRITE),
     "POST /personas/uploads": _member(WRITE),
     "POST /personas/uploads/{upload_token}/process": _member(WRITE),
+    "GET /decision-runs": _member(READ),
+    "POST /decision-runs": _member(WRITE),
+    "GET /decision-runs/{id}": _member(READ),
+    "GET /decision-runs/{id}/summary": _member(READ),
+    "GET /decision-runs/{id}/files": _owner("returns addresses from which anybody can read the decisions"),
+    "POST /decision-runs/{id}/stop": _member(WRITE),
+    "POST /decision-runs/{id}/restart": _member(WRITE),
+    "POST /decision-runs/{id}/cancel": _member(WRITE),
     "GET /predictions": _member(READ),
     "POST /predictions": _member(WRITE),
     "GET /predictions/{id}": _member(READ),
@@ -315,7 +323,7 @@ TABLE: dict[str, AccessRule] = {
     "GET /console/config.json": _ANYONE,
     "GET /console/{file:path}": _ANYONE,
     "GET /docs": _ANYONE,
-    "GET /docs/redoc.standalone.js": _ANYONE,
+    "GET /docs/{file:path}": _ANYONE,
 }
 
 

@@ -149,7 +149,7 @@ def _read_model(folder: Path, checkpoint: StoredCheckpoint) -> LogOddsModel | En
         model = LogOddsModel.of_files({name: (folder / name).read_text(encoding="utf-8") for name in names})
         if model.width != len(checkpoint.features.columns):
             raise CheckpointError("the model has other columns than the checkpoint")
-        return model
+        return model.without_text()
     if checkpoint.architecture == "xgboost":
         return Ensemble([read_ubjson(folder / name) for name in names])
     if checkpoint.architecture == "lightgbm":

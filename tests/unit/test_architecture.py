@@ -17,6 +17,7 @@ LEVELS = (
     ("dependencies", "handlers"),
     ("resources",),
     ("http",),
+    ("decisions",),
     ("llm", "checkpoints", "runs"),
     ("trainings", "evaluations", "connectors"),
     ("space_usage",),
