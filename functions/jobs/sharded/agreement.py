@@ -14,7 +14,7 @@ from functions.jobs.modelling.repeated_rows import are_repeated, key_draws, matr
 from functions.jobs.modelling.splits import group_draws, held_out_rows
 from functions.jobs.modelling.targets import to_labels
 from functions.jobs.sharded.encoded import EncodedRows, Folds
-from functions.jobs.sharded.prepared import Batch
+from functions.jobs.sharded.prepared import RowBatch
 from functions.jobs.sharded.sample import SampledTable
 from functions.jobs.train.plan import DataPlan, plan
 from functions.jobs.train.results import label_notes, remarks
@@ -40,7 +40,7 @@ class Agreement(JobModel):
     folds: int
     configuration: XGBoostConfiguration
 
-    def encode(self, batch: Batch, seed: int, target: str, encoded: EncodedRows) -> None:
+    def encode(self, batch: RowBatch, seed: int, target: str, encoded: EncodedRows) -> None:
         """Keeps the encoded rows of a batch that have a label."""
         texts = batch.labels(target, (self.positive, self.negative))
         known = texts.is_not_null().to_numpy()

@@ -10,7 +10,7 @@ import polars as pl
 
 from functions.jobs.concatenation import FileRows, concatenate
 from functions.jobs.modelling.targets import label_texts
-from functions.jobs.sharded.prepared import Batch, PreparedFile
+from functions.jobs.sharded.prepared import PreparedFile, RowBatch
 from functions.jobs.sources import DatasetTable, require_columns
 from shared.errors import JobFailedError
 from shared.propensity.features import value_key
@@ -39,7 +39,7 @@ class Sample:
     files: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
     rows: int = 0
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: RowBatch) -> None:
         """Takes the rows of a batch that have a label, and fewer of all when they become too many."""
         texts = batch.labels(self.target)
         for text, count in texts.value_counts().iter_rows():

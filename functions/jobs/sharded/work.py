@@ -22,7 +22,7 @@ from functions.jobs.sharded.encoded import EncodedRows, Folds
 from functions.jobs.sharded.group import Group
 from functions.jobs.sharded.hosts import Hosts
 from functions.jobs.sharded.memory import free_bytes
-from functions.jobs.sharded.prepared import Batch, PreparedFiles, batches, prepare
+from functions.jobs.sharded.prepared import PreparedFiles, RowBatch, batches, prepare
 from functions.jobs.sharded.sample import BYTES_A_SAMPLED_CELL, FEWEST_ROWS, SAMPLE_CELLS, Sample, together
 from functions.jobs.sources import download
 from functions.jobs.train.results import Result, write_result
@@ -109,7 +109,7 @@ def fit_together(
         if progress.stop_requested:
             raise TrainingStoppedError
 
-    def read() -> Iterator[Batch]:
+    def read() -> Iterator[RowBatch]:
         return batches(prepared, seed, worker.share, worker.shares, check)
 
     decision, agreement = _agree(job, configuration, seed, worker, read)
@@ -157,7 +157,7 @@ def _agree(
     configuration: ArchitectureConfiguration,
     seed: int,
     worker: Worker,
-    read: Callable[[], Iterator[Batch]],
+    read: Callable[[], Iterator[RowBatch]],
 ) -> tuple[SharedPlan | None, Agreement]:
     """Returns what all do, and with the first worker also what it knows beside that."""
     group = worker.group
