@@ -46,6 +46,7 @@ class Settings(BaseModel):
     evaluation_state_machine_arn: str | None = None
     scan_state_machine_arn: str | None = None
     prediction_state_machine_arn: str | None = None
+    decision_run_state_machine_arn: str | None = None
     # Of the rows of a run, up to which functions work on them; a SageMaker job works on more.
     function_run_rows: int = Field(default=50_000_000, ge=0)
     webhook_secret_arn: str | None = None

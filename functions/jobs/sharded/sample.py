@@ -17,7 +17,7 @@ from shared.propensity.features import value_key
 
 # Of all workers together.
 SAMPLE_CELLS = 8_000_000
-# A cell takes 8 to 30 bytes, several times over while it is looked at.
+# A cell takes 8 to 30 bytes, several times while the sample is examined.
 BYTES_A_SAMPLED_CELL = 80
 FEWEST_ROWS = 2_000
 _DRAW, _HASH = "\ndraw", "\nhash"
