@@ -73,19 +73,16 @@ class Offers:
     @cached_property
     def arms(self) -> dict[str | None, ArmRules]:
         """Returns the rules of each arm by its name, and those of customers in none."""
-        arms = {arm.name: ArmRules(self.moment, arm) for arm in self.moment.experiments.arms}
-        return {None: self.usual, **arms}
+        arms: dict[str | None, ArmRules] = {None: self.usual}
+        return arms | {arm.name: ArmRules(self.moment, arm) for arm in self.moment.experiments.arms}
 
     @cached_property
     def options(self) -> list[Option]:
         """Returns the options of all customers, the actions in their order. There are none without limits."""
         if not self.settings.limits:
             return []
-        return [
-            Option(place, channel)
-            for place, action in enumerate(self.actions)
-            for channel in ([action.channel] if action.channel else self.usual.channels or [None])
-        ]
+        places = enumerate(self.actions)
+        return [Option(place, each) for place, action in places for each in _channels_of(action, self.usual.channels)]
 
     def worth(self, arm: str | None, action_id: str) -> float:
         """Returns the value of an accepted offer, or 1 where values do not count."""
@@ -100,6 +97,11 @@ class Offers:
             for place, option in enumerate(self.options)
             if (self.actions[option.action].id == action_id if action_id else _is_on(option, channel))
         )
+
+
+def _channels_of(action: Action, others: Sequence[str]) -> list[str | None]:
+    """Returns the channels on which an action may be offered: its own, or the others. An offer may be without any."""
+    return [action.channel] if action.channel else [*others] or [None]
 
 
 def _is_on(option: Option, channel: str | None) -> bool:
@@ -205,7 +207,7 @@ class DecisionWork:
             action = decided.rules.actions[option.action]
             allowed = [
                 removals[option.action] is None
-                and (action.channel is not None or option.channel in (engagement.usable_channels(action) or [None]))
+                and option.channel in _channels_of(action, engagement.usable_channels(action))
                 for removals, engagement in zip(decided.removals, decided.engagements, strict=True)
             ]
             is_open = np.array(allowed, dtype=bool) & (arm is None or not arm.control)
