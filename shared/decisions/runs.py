@@ -32,6 +32,8 @@ RULES = (None, *Rule)
 SOURCES = tuple(ScoreSource)
 # Customers whose ledgers one thread reads together, and threads.
 LEDGERS, READERS = 200, 8
+# Customers times actions that are decided together.
+DECISIONS = 2_000_000
 UNNAMED = "no field of the policy's client_key names the customer"
 _DECIDED = {
     "customer": pl.Binary(),
@@ -145,13 +147,16 @@ class DecisionWork:
             else:
                 clients.append(client)
                 places.append(place)
-        decided = self._decider.decide(self._space_id, moment, clients)
-        tables = [self._table(each) for each in decided]
-        order = np.array([place for each in decided for place in each.places], dtype=np.int64)
-        if not tables:
-            return BatchOutcome(self.schema.to_frame(), refused)
-        table = pl.concat(tables)[np.argsort(order)]
+        some = max(DECISIONS // max(len(self._offers.actions), 1), 1)
+        tables = [self._decided(clients[start : start + some]) for start in range(0, len(clients), some)]
+        table = pl.concat([self.schema.to_frame(), *tables])
         return BatchOutcome(table.with_columns(record=batch.records.gather(places).cast(pl.Int64)), refused)
+
+    def _decided(self, clients: Sequence[Client]) -> pl.DataFrame:
+        """Returns the decided rows of customers in their order."""
+        decided = self._decider.decide(self._space_id, self._offers.moment, clients)
+        order = np.array([place for each in decided for place in each.places], dtype=np.int64)
+        return pl.concat([self._table(each) for each in decided])[np.argsort(order)]
 
     def _generator(self, client: Client) -> np.random.Generator:
         """Returns the source of a customer's draws. A part that is repeated draws the same."""
