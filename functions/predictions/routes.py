@@ -46,7 +46,7 @@ def create_prediction_run(
 ) -> PredictionRun:
     """Score all rows of files with a checkpoint, from file to file. The response comes before the work begins.
 
-    The output appears in its folder at once, as Parquet files with the same columns, and `_manifest.json` last. Rows
+    The output appears in its folder as a whole, as Parquet files with the same columns, and `_manifest.json` last. Rows
     that can't be scored are reported, and the others go on.
     """
     return tagged(response, service.create(context, body, idempotency))

@@ -43,6 +43,8 @@ def resolved(value: Any) -> Any:
             return IMPORTED[found]
         case {"Ref": name} if name in PSEUDO:
             return PSEUDO[name]
+        case {"Fn::Sub": text}:
+            return text
         case {"Ref": name} | {"Fn::GetAtt": [name, _]}:
             return f"arn:aws:own:{REGION}:{ACCOUNT}:{name}"
         case dict():
