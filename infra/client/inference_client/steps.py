@@ -37,7 +37,7 @@ METRICS = ["roc_auc", "ks", "log_loss", "f1"]
 RANKED_BY = MetricName.ROC_AUC
 ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
 PAUSE_SECONDS = 1.0
-# After so long, an entry that has not changed describes the same content.
+# After this time, an entry that has not changed describes the same content.
 STALE_SECONDS = 30.0
 # For one part of a file, not for all of it.
 UPLOAD_SECONDS = 60.0
