@@ -14,6 +14,17 @@ import nox
 ROOT = Path(__file__).resolve().parent
 TEST_FOLDERS = (ROOT / "tests/unit", ROOT / "tests/functional")
 
+# Functional tests that run on the emulator of the local stack, too, and one that needs SageMaker, which it lacks.
+ON_BOTH_EMULATORS = (
+    "tests/functional/trainings",
+    "tests/functional/clients",
+    "tests/functional/dynamodb",
+    "tests/functional/connectors/test_files.py",
+    "tests/functional/connectors/test_scans.py",
+    "--deselect",
+    "tests/functional/trainings/test_trainings.py::test_a_deleted_running_training_is_not_found_and_its_job_is_stopped",
+)
+
 nox.options.default_venv_backend = "none"
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
@@ -41,6 +52,12 @@ def unit(session: nox.Session) -> None:
 def e2e(session: nox.Session) -> None:
     """Runs the end-to-end tests against the local stack."""
     run_pytest(session, 18, "--timeout", "600", "tests/e2e")
+
+
+@nox.session(allow_parallel=True)
+def emulator(session: nox.Session) -> None:
+    """Runs functional tests on a second implementation of AWS, so that the code is not built to moto's."""
+    run_pytest(session, 5, "--emulator", *ON_BOTH_EMULATORS)
 
 
 @nox.session(allow_parallel=True)

@@ -96,8 +96,9 @@ def _publish_configurations(document: dict[str, Any]) -> dict[str, Any]:
     """Documents the contents of a training's ``configuration``, by architecture."""
     schemas = document["components"]["schemas"]
     references = []
-    for architecture, schema in configuration_schemas().items():
+    for architecture, schema in configuration_schemas("#/components/schemas/{model}").items():
         name = schema["title"]
+        schemas |= schema.pop("$defs", {})
         schemas[name] = {**schema, "description": f"The `configuration` of the architecture `{architecture}`."}
         references.append({"$ref": f"#/components/schemas/{name}"})
     schemas["TrainingCreate"]["properties"]["configuration"] = {"anyOf": references, "title": "Configuration"}

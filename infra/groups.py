@@ -75,6 +75,8 @@ class Grants:
     # Describes SageMaker's training jobs. Stopping includes describing.
     watches_training_jobs: bool = False
     stops_training_jobs: bool = False
+    # Reads what trainings print in SageMaker.
+    reads_job_logs: bool = False
     # Describes and stops executions of workflows.
     stops_executions: bool = False
     # Name patterns in the parameter store.
@@ -304,17 +306,18 @@ GROUPS = (
             starts=(Workflow.TRAINING, Workflow.EVALUATION),
             stops_executions=True,
             stops_training_jobs=True,
+            reads_job_logs=True,
         ),
         paths=("trainings", "trainings/{proxy+}", "architectures"),
     ),
     group(
         "checkpoints",
         Grants(
-            # A gate compares results with the numbers of rows of their evaluations.
+            # A gate compares the scores of rows that evaluations have kept.
             reads=("checkpoint", "benchmark", "evaluation", "score"),
             writes=("checkpoint_alias", "checkpoint_gate", *REMOVAL),
-            gets=(TRAINING_FILES,),
-            lists=(TRAINING_FILES,),
+            gets=(EVALUATION_FILES, TRAINING_FILES),
+            lists=(EVALUATION_FILES, TRAINING_FILES),
         ),
         memory_mb=3008,
         layers=(Layer.SCORE,),

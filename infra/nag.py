@@ -11,7 +11,6 @@ from constructs import IConstruct
 # The reason for each wildcard, by a part of the resource.
 WILDCARDS = {
     "/spaces/*": "Object keys contain the ids of spaces and their entities, which are made at run time.",
-    "/stream/*": "DynamoDB names a stream by its time of creation.",
     ":parameter/": "Parameter names contain the ids of connectors and clusters, which are made at run time.",
     ":execution:": "Execution names are the ids of trainings, evaluations, scans and runs, which are made at run time.",
     ":training-job/": "Job names contain the ids of trainings and evaluations, which are made at run time.",
@@ -23,7 +22,7 @@ WILDCARDS = {
     ":subnet/": "SageMaker attaches the interface of a job to the subnets that the job names.",
     ":log-group:/aws/sagemaker/": "SageMaker chooses the rest of the log groups' names.",
 }
-NO_RESOURCES = "These actions of X-Ray, ECR and CloudWatch support no narrower resource."
+NO_RESOURCES = "These actions of X-Ray, ECR, CloudWatch and DynamoDB support no narrower resource."
 
 
 def check(app: cdk.App) -> None:

@@ -1,6 +1,7 @@
 """What all tests share: an AWS of their own, a sign-in service, and clients that speak to the composed app."""
 
 import functools
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,8 +15,9 @@ from moto import mock_aws
 from shared.dynamodb.table import Table
 from shared.resources import Resources
 from shared.settings import Settings
-from tests.fixtures.aws import REGION, create_all, settings_for
+from tests.fixtures.aws import ACCOUNT, REGION, create_all, settings_for
 from tests.fixtures.clocks import MovableClock
+from tests.fixtures.emulator import emulated_aws
 from tests.fixtures.identity import Issuer
 from tests.fixtures.moto import (
     copy_items_when_they_change,
@@ -36,6 +38,7 @@ hypothesis_settings.load_profile("untimed")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-release", action="store_true", help="store what this release writes and deploys")
+    parser.addoption("--emulator", action="store_true", help="use the emulator of the local stack instead of moto")
 
 
 @pytest.fixture(scope="session")
@@ -76,11 +79,37 @@ def empty_aws(session: boto3.Session, setup_client: Callable[[str], Any]) -> Ite
             yield
 
 
-@pytest.fixture
-def aws(aws_session: boto3.Session, setup_client: Callable[[str], Any]) -> Iterator[None]:
-    """Returns an AWS for one test."""
-    with empty_aws(aws_session, setup_client):
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[dict[str, str]]:
+    """Yields the environment variables that select the emulator of the local stack."""
+    with emulated_aws(ACCOUNT) as environment:
+        yield environment
+
+
+@contextmanager
+def reset_emulator(environment: dict[str, str], session: boto3.Session) -> Iterator[None]:
+    """Yields an empty AWS in another process."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for variable, value in environment.items():
+            monkeypatch.setenv(variable, value)
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
+        reset = urllib.request.Request(f"{environment['AWS_ENDPOINT_URL']}/_ministack/reset", method="POST")  # noqa: S310
+        urllib.request.urlopen(reset).close()  # noqa: S310
+        create_all(session.client)
         yield
+
+
+@pytest.fixture
+def aws(
+    request: pytest.FixtureRequest, aws_session: boto3.Session, setup_client: Callable[[str], Any]
+) -> Iterator[None]:
+    """Returns an AWS for one test."""
+    if request.config.getoption("--emulator"):
+        with reset_emulator(request.getfixturevalue("emulator"), aws_session):
+            yield
+    else:
+        with empty_aws(aws_session, setup_client):
+            yield
 
 
 @pytest.fixture

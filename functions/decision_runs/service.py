@@ -10,6 +10,7 @@ from shared.clock import Clock, new_id
 from shared.connectors.storage import ConnectorStorages
 from shared.decisions.moments import Moment, Moments
 from shared.decisions.snapshots import kept, references
+from shared.decisions.summaries import unpacked
 from shared.dynamodb.repository import Idempotency, Modification
 from shared.dynamodb.table import Table
 from shared.errors import ConflictError, ValidationFailedError
@@ -18,6 +19,7 @@ from shared.insights.store import Insights
 from shared.jobs.launcher import JobLauncher
 from shared.models.action import channel_key
 from shared.models.decision_run import DecisionRun, DecisionRunCreate, DecisionSummary, OfferLimit
+from shared.models.insight import Wording
 from shared.models.job_reference import JobKind
 from shared.models.job_status import JobStatus
 from shared.models.run import RunOutput, RunPlan
@@ -96,7 +98,7 @@ class DecisionRunService(RunControl[DecisionRun]):
         run = self._runs.repository.get(context.space_id, run_id)
         if run.summary is None or run.status is not JobStatus.SUCCEEDED:
             raise ConflictError(f"The run {run_id} is {run.status}, and only a run that has succeeded has a summary.")
-        return DecisionSummary.model_validate(run.summary)
+        return unpacked(run.summary)
 
     def _store(self, context: SpaceContext, request: DecisionRunCreate, idempotency: Idempotency | None) -> DecisionRun:
         space_id, run_id = context.space_id, new_id()
@@ -111,7 +113,9 @@ class DecisionRunService(RunControl[DecisionRun]):
             output = RunOutput(connector_id=request.output.connector_id, folder=folder)
         inputs = self._inputs.find(space_id, request)
         _require_room(inputs, request, moment)
-        tasks = tasks_of(inputs, ROWS_A_SECOND * TASK_SECONDS, PART_ROWS)
+        # Words explain one offer after the other, so their parts are smaller.
+        part_rows = PART_ROWS if request.wording is Wording.NONE else max(PART_ROWS // 10, 1)
+        tasks = tasks_of(inputs, ROWS_A_SECOND * TASK_SECONDS, part_rows)
         choice = choose(
             [each.file for each in inputs.files],
             inputs.rows,

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from functions.jobs.time_left import TimeLeft
 from shared.connectors.downloads import ClientFactory, read_secret
 from shared.models.base import format_timestamp
 from shared.models.job import MAX_SERIES_POINTS, JobProgress, SeriesPoint
@@ -32,6 +33,7 @@ class ProgressReporter:
         self._stop = stop
         self._send = send
         self._type, self._id = entity
+        self._time_left: TimeLeft | None = None
         self._points: dict[str, list[SeriesPoint]] = {}
         self._lock = threading.Lock()
         self._done = threading.Event()
@@ -43,8 +45,15 @@ class ProgressReporter:
         """Implements ``Observer``."""
         return self._stop.is_set()
 
+    def expect(self, models: int, rounds: int | None) -> None:
+        """Sets how many models with rounds are going to be fitted, and their most rounds."""
+        self._time_left = TimeLeft(models, rounds)
+
     def record(self, name: str, value: float, step: int) -> None:
         """Implements ``Observer``. A value that is no number is left out, because JSON has no form for it."""
+        if self._time_left:
+            with self._lock:
+                self._time_left.record(name, step)
         if not math.isfinite(value):
             return
         point = SeriesPoint(name=name, value=value, step=step, at=datetime.now(UTC))
@@ -86,13 +95,18 @@ class ProgressReporter:
             self._done.wait(POST_INTERVAL_SECONDS)
 
     def _body(self) -> bytes:
+        with self._lock:
+            estimate = self._time_left.estimate() if self._time_left else None
         message = {
             "id": self._id,
             "type": self._type,
             "event": "progress",
             "status": "running",
             "timestamp": format_timestamp(datetime.now(UTC)),
-            "payload": {"metrics": [point.model_dump(mode="json") for point in self.series()]},
+            "payload": {
+                "metrics": [point.model_dump(mode="json") for point in self.series()],
+                "estimate": estimate and estimate.model_dump(mode="json"),
+            },
         }
         return json.dumps(message, separators=(",", ":")).encode()
 

@@ -3,17 +3,24 @@
 from typing import Annotated
 
 from fastapi import Depends, Query, Response
+from fastapi.responses import HTMLResponse
 
+from functions.trainings.logs import JobLogs
 from functions.trainings.service import TrainingService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
-from shared.http.parameters import ExpectedVersion, IdempotencyKey, PageNumber, page_number, tagged
+from shared.http.parameters import ExpectedVersion, IdempotencyKey, Limit, PageNumber, page_number, tagged
 from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import Deleted, Page
 from shared.models.training import Training, TrainingCreate, TrainingUpdate
+from shared.models.training_log import TrainingLog
+from shared.reports.style import REPORT_HEADERS
 
 router = GroupRouter("trainings")
 
+LogCursor = Annotated[
+    str, Query(max_length=4000, description="The `next` of the previous page; empty for the first lines.")
+]
 IncludeDeleted = Annotated[bool, Query(description="Also find a training deleted within the last 30 days.")]
 
 
@@ -24,9 +31,9 @@ async def _service(resources: CurrentResources) -> TrainingService:
         resources.job_launcher,
         resources.file_pins,
         resources.clock,
-        max_gpu_count=resources.settings.max_gpu_count,
-        max_instance_count=resources.settings.max_instance_count,
         storage_usages=resources.storage_usages,
+        logs=JobLogs(resources.logs),
+        settings=resources.settings,
     )
 
 
@@ -74,6 +81,28 @@ def get_training(
 ) -> Training:
     """Get a training with its checkpoints and metrics."""
     return tagged(response, service.get(context, id, include_deleted=include_deleted))
+
+
+@router.get(
+    "/{id}/report",
+    extension=True,
+    response_class=HTMLResponse,
+    responses=errors(403) | {200: {"content": {"text/html": {}}}},
+)
+def get_training_report(id: str, context: CurrentContext, service: CurrentTrainingService) -> HTMLResponse:
+    """Get a training's report, also of one deleted within the last 30 days: one HTML file to read offline or print.
+
+    It has the metrics with their intervals, curves, calibration, notes, and the versions of files and libraries.
+    """
+    return HTMLResponse(service.report(context, id), headers=REPORT_HEADERS)
+
+
+@router.get("/{id}/logs", extension=True, responses=errors(403))
+def list_training_logs(
+    id: str, context: CurrentContext, service: CurrentTrainingService, after: LogCursor = "", limit: Limit = 100
+) -> TrainingLog:
+    """Read what the job prints, while it runs and later. A line is there some seconds after the job wrote it."""
+    return service.read_log(context, id, after, limit)
 
 
 @router.update("/{id}", responses=errors(403, 409, 412))

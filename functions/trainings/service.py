@@ -1,29 +1,40 @@
 """Rules of trainings: what may be asked for, what may change when, and how one is stopped."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from functions.trainings.costs import cost_of, similar
+from functions.trainings.logs import JobLogs
+from shared.aws.training_jobs import job_name_prefix
+from shared.checkpoints.reports import CheckpointReports
 from shared.clock import Clock, new_id
 from shared.connectors.file_pins import FilePins, Pin
 from shared.dynamodb.repository import Idempotency, Modification, Repository
 from shared.dynamodb.table import Table
-from shared.errors import ConflictError, UnavailableError, ValidationFailedError
+from shared.errors import ConflictError, JobFailedError, UnavailableError, ValidationFailedError
 from shared.evaluations.due import DueEvaluations
+from shared.jobs.instances import instance_types
 from shared.jobs.launcher import JobLauncher
 from shared.models.base import Deleted, Page
 from shared.models.checkpoint import Checkpoint
 from shared.models.connector_training import MAX_CONNECTORS, ConnectorTraining, ConnectorTrainingUpdate
+from shared.models.job import JobReport
 from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
-from shared.models.training import Training, TrainingCreate, TrainingUpdate
+from shared.models.training import Training, TrainingCreate, TrainingProgress, TrainingUpdate
+from shared.models.training_log import TrainingLog
 from shared.observability import logger
 from shared.propensity.architectures.registry import check_hardware, validate_configuration
+from shared.settings import Settings
 from shared.space_usage.storage import StorageUsages
 from shared.spaces.members import SpaceContext
 from shared.trainings.store import Trainings
 
+# Among which a similar one is looked for.
+EARLIER_TRAININGS = 20
 DEFINITION = ("architecture", "configuration", "connector")
 
 
@@ -36,19 +47,20 @@ class TrainingService:
         pins: FilePins,
         clock: Clock,
         *,
-        max_gpu_count: int,
-        max_instance_count: int,
         storage_usages: StorageUsages,
+        logs: JobLogs,
+        settings: Settings,
     ) -> None:
         self._trainings = Trainings(table, clock)
         self._storage_usages = storage_usages
         self._checkpoints = Repository(table, Checkpoint, kind="checkpoint")
+        self._reports = CheckpointReports(table)
         self._due_evaluations = due_evaluations
         self._launcher = launcher
         self._pins = pins
-        self._max_gpu_count = max_gpu_count
-        self._max_instance_count = max_instance_count
         self._clock = clock
+        self._logs = logs
+        self._settings = settings
 
     def create(self, context: SpaceContext, request: TrainingCreate, idempotency: Idempotency | None) -> Training:
         """Stores a ``pending`` training with the present versions of its files, and starts its workflow.
@@ -59,16 +71,17 @@ class TrainingService:
         validate_configuration(request.architecture, request.configuration)
         _check_connectors(request.connectors)
         check_hardware(request.architecture, request.gpu_count, request.instance_count)
-        if request.gpu_count > self._max_gpu_count:
-            raise ValidationFailedError.of("body.gpu_count", f"at most {self._max_gpu_count} GPUs are allowed here")
-        if request.instance_count > self._max_instance_count:
+        limits = self._settings
+        if request.gpu_count > limits.max_gpu_count:
+            raise ValidationFailedError.of("body.gpu_count", f"at most {limits.max_gpu_count} GPUs are allowed here")
+        if request.instance_count > limits.max_instance_count:
             raise ValidationFailedError.of(
-                "body.instance_count", f"at most {self._max_instance_count} instances are allowed here"
+                "body.instance_count", f"at most {limits.max_instance_count} instances are allowed here"
             )
         first = self._trainings.repository.answered(context.space_id, idempotency) if idempotency else None
         stored = first or self._store(context, request, idempotency)
         self._start(_job(context, stored))
-        return stored
+        return self._with_costs(context, [stored])[0]
 
     def list_page(self, context: SpaceContext, page: int, page_size: int) -> Page[Training]:
         found = self._trainings.repository.list_page(context.space_id, page, page_size)
@@ -80,6 +93,20 @@ class TrainingService:
         With ``include_deleted`` also one deleted within the last month.
         """
         return self._complete(context, self._find(context, training_id, include_deleted=include_deleted))
+
+    def report(self, context: SpaceContext, training_id: str) -> str:
+        """Returns the report of a training, also of one deleted within the last month, as an HTML file."""
+        # Other requests need nothing of it.
+        from functions.trainings.report import training_report
+
+        training = self.get(context, training_id, include_deleted=True)
+        checkpoint_id = training.checkpoints[0].id if training.checkpoints else None
+        report = self._reports.get(context.space_id, checkpoint_id) if checkpoint_id else None
+        return training_report(training, report)
+
+    def read_log(self, context: SpaceContext, training_id: str, after: str, limit: int) -> TrainingLog:
+        training = self._find(context, training_id, include_deleted=True)
+        return self._logs.read(job_name_prefix(JobKind.TRAINING, training.id), after, limit)
 
     def update(
         self, context: SpaceContext, training_id: str, request: TrainingUpdate, expected_version: int | None
@@ -188,11 +215,31 @@ class TrainingService:
         return Modification(values, also)
 
     def _complete(self, context: SpaceContext, training: Training) -> Training:
-        series = self._trainings.series(context.space_id, training.id)
-        complete = training.model_copy(update={"metrics": [*series, *training.metrics]})
-        return self._with_checkpoints(context, [complete])[0]
+        report = self._trainings.last_report(context.space_id, training.id)
+        if report:
+            metrics = [*report.points, *training.metrics]
+            progress = _progress(report, self._clock()) if training.status is JobStatus.RUNNING else None
+            training = training.model_copy(update={"metrics": metrics, "progress": progress})
+        return self._with_checkpoints(context, [training])[0]
+
+    def _with_costs(self, context: SpaceContext, trainings: Sequence[Training]) -> list[Training]:
+        """Adds the costs. Only the expectation for a training that has reported no progress needs earlier trainings."""
+        unknown = [each for each in trainings if not each.status.is_final and each.progress is None]
+        earlier = self._trainings.repository.list_page(context.space_id, 1, EARLIER_TRAININGS).data if unknown else []
+        now = self._clock()
+        return [
+            each.model_copy(update={"cost": cost_of(each, self._preferred(each), now, similar(each, earlier))})
+            for each in trainings
+        ]
+
+    def _preferred(self, training: Training) -> str:
+        try:
+            return next(iter(instance_types(self._settings, training.gpu_count)), "")
+        except JobFailedError:  # no instance of this deployment has so many GPUs
+            return ""
 
     def _with_checkpoints(self, context: SpaceContext, trainings: Sequence[Training]) -> list[Training]:
+        trainings = self._with_costs(context, trainings)
         wanted = [checkpoint_id for training in trainings for checkpoint_id in training.checkpoint_ids]
         found = self._checkpoints.get_many(context.space_id, wanted)
         return [
@@ -201,6 +248,15 @@ class TrainingService:
             )
             for training in trainings
         ]
+
+
+def _progress(report: JobReport, now: datetime) -> TrainingProgress | None:
+    """Returns the estimate of a report for now: some of the seconds have passed since."""
+    if report.estimate is None:
+        return None
+    passed = (now - report.reported_at).total_seconds()
+    left = max(report.estimate.seconds_left - passed, 0)
+    return TrainingProgress(share_done=round(report.estimate.share_done, 3), seconds_left=round(left))
 
 
 def _job(context: SpaceContext, training: Training) -> JobReference:

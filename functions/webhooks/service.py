@@ -105,7 +105,8 @@ class WebhookService:
         tells_it_runs = message.status in (None, JobStatus.RUNNING)
         if job.kind is JobKind.TRAINING and tells_it_runs:
             at = min(message.timestamp or sender.sent_at, self._clock())
-            self._trainings.report(job.space_id, job.id, at, _progress(message).metrics, also=[remember])
+            progress = _progress(message)
+            self._trainings.report(job.space_id, job.id, at, progress.metrics, progress.estimate, also=[remember])
             return
         # Before the message is remembered: after an interruption, the repeated message advances it.
         if job.kind is JobKind.EVALUATION and tells_it_runs:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from functions.workflows.instances import instance_types
 from functions.workflows.job_inputs import BASE_VOLUME_GB
 from shared.errors import JobFailedError, NotFoundError
 from shared.jobs.failures import count_failed_job, explain
+from shared.jobs.instances import instance_types
 from shared.models.job_status import JobStatus
 from shared.models.run import PartResult, Run, RunEngine
 from shared.resources import Resources

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from functions.workflows.instances import instance_types
 from functions.workflows.job_files import DataPart, JobFiles, PinnedProfile
 from shared.aws.training_jobs import job_name_prefix
 from shared.connectors.catalog import FileState
 from shared.connectors.storage import FileVersion
 from shared.errors import JobFailedError
+from shared.jobs.instances import instance_types
 from shared.models.catalog import CatalogStatus
 from shared.models.connector import Connector
 from shared.models.connector_training import ConnectorTraining

@@ -17,6 +17,8 @@ from infra.nag import acknowledge, justify_wildcards
 from infra.settings import WEB_ADAPTER_ACCOUNT, WEB_ADAPTER_LAYER, StageSettings
 from infra.stacks.data import DataStack
 
+# SageMaker's name for the logs of all training jobs of an account.
+JOB_LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 RUNTIME = lambda_.Runtime.PYTHON_3_13
 
 # The adapter starts the handler script and forwards requests once the script listens on PORT.
@@ -372,9 +374,28 @@ class ServiceFunction(Construct):
                     resources=jobs,
                 )
             )
+        if grants.reads_job_logs:
+            statements += _read_job_logs(stack)
         if grants.assumes_customer_roles:
             statements.append(assume_customer_roles(stack))
         return statements
+
+
+def _read_job_logs(stack: cdk.Stack) -> list[iam.PolicyStatement]:
+    """Allows the log of training jobs. A list of streams knows no narrower resource than their group."""
+
+    def arn(suffix: str) -> str:
+        return stack.format_arn(
+            service="logs",
+            resource="log-group",
+            resource_name=f"{JOB_LOG_GROUP}{suffix}",
+            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+        )
+
+    return [
+        iam.PolicyStatement(actions=["logs:DescribeLogStreams"], resources=[arn(""), arn(":*")]),
+        iam.PolicyStatement(actions=["logs:GetLogEvents"], resources=[arn(":log-stream:training-*")]),
+    ]
 
 
 def assume_customer_roles(stack: cdk.Stack) -> iam.PolicyStatement:

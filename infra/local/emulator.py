@@ -153,7 +153,8 @@ def with_aws_rules(enforce: Callable[..., Any]) -> Callable[..., Any]:
 
     The emulator checks a call for each table, and a transaction for each action. The leading keys are therefore the
     partition keys that one action accesses in one table. SQS has no separate actions for batches. The ``Ref`` of a
-    secret is its name in the emulator, and so are the resources of policies; in AWS it is the ARN.
+    secret is its name in the emulator, and so are the resources of policies; in AWS it is the ARN. Of a log stream, the
+    emulator names the group alone, so each stream is taken for one of a training.
     """
 
     def enforce_as_aws(
@@ -177,6 +178,8 @@ def with_aws_rules(enforce: Callable[..., Any]) -> Callable[..., Any]:
             action = action.removesuffix("Batch")
         elif service == "secretsmanager":
             resource_arn = resource_arn.rpartition(":secret:")[2].rpartition("-")[0]
+        elif action == "logs:GetLogEvents":
+            resource_arn = f"{resource_arn}:log-stream:training-"
         refusal = enforce(access_key_id, action, service, region, resource_arn, service_context)
         if refusal is not None:
             logger.warning("refused %s on %s: %s", action, resource_arn, refusal)

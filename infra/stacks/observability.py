@@ -12,7 +12,7 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
-from infra.constructs.function import queue_name, state_machine_arn
+from infra.constructs.function import JOB_LOG_GROUP, queue_name, state_machine_arn
 from infra.groups import GROUPS, Workflow
 from infra.nag import justify_wildcards
 from infra.objectives import Alarm, Condition, Metric, Objective, ResourceNames, objectives
@@ -22,8 +22,7 @@ from infra.stacks.data import DataStack
 from infra.stacks.workflows import WorkflowsStack
 
 PERIOD = cdk.Duration.minutes(5)
-# SageMaker's name for the logs of all training jobs of an account. All stages set the same time for it.
-JOB_LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+# All stages set the same time for the logs of the account's jobs.
 JOB_LOG_DAYS = 365
 # Width of a dashboard.
 COLUMNS = 24

@@ -564,7 +564,8 @@ class WorkflowsStack(cdk.Stack):
                 actions=["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"],
                 resources=[stream],
             ),
-            iam.PolicyStatement(actions=["dynamodb:ListStreams"], resources=[f"{table.table_arn}/stream/*"]),
+            # This action knows no resources, so that a narrower statement would never allow it.
+            iam.PolicyStatement(actions=["dynamodb:ListStreams"], resources=["*"]),
             iam.PolicyStatement(actions=["sqs:SendMessage"], resources=[failed.queue_arn]),
         ]
         policy = iam.Policy(self, f"Receive{id}", statements=statements)

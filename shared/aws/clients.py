@@ -77,6 +77,10 @@ class Clients:
         return client
 
     @cached_property
+    def logs(self) -> Any:
+        return _client("logs", read_seconds=4, attempts=3)
+
+    @cached_property
     def ssm(self) -> "SSMClient":
         client: SSMClient = _client("ssm", read_seconds=4, attempts=3)
         return client

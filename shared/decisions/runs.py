@@ -32,6 +32,8 @@ RULES = (None, *Rule)
 SOURCES = tuple(ScoreSource)
 # Customers whose ledgers one thread reads together, and threads.
 LEDGERS, READERS = 200, 8
+# Customers times actions that are decided together.
+DECISIONS = 2_000_000
 UNNAMED = "no field of the policy's client_key names the customer"
 _DECIDED = {
     "customer": pl.Binary(),
@@ -73,19 +75,16 @@ class Offers:
     @cached_property
     def arms(self) -> dict[str | None, ArmRules]:
         """Returns the rules of each arm by its name, and those of customers in none."""
-        arms = {arm.name: ArmRules(self.moment, arm) for arm in self.moment.experiments.arms}
-        return {None: self.usual, **arms}
+        arms: dict[str | None, ArmRules] = {None: self.usual}
+        return arms | {arm.name: ArmRules(self.moment, arm) for arm in self.moment.experiments.arms}
 
     @cached_property
     def options(self) -> list[Option]:
         """Returns the options of all customers, the actions in their order. There are none without limits."""
         if not self.settings.limits:
             return []
-        return [
-            Option(place, channel)
-            for place, action in enumerate(self.actions)
-            for channel in ([action.channel] if action.channel else self.usual.channels or [None])
-        ]
+        places = enumerate(self.actions)
+        return [Option(place, each) for place, action in places for each in _channels_of(action, self.usual.channels)]
 
     def worth(self, arm: str | None, action_id: str) -> float:
         """Returns the value of an accepted offer, or 1 where values do not count."""
@@ -100,6 +99,11 @@ class Offers:
             for place, option in enumerate(self.options)
             if (self.actions[option.action].id == action_id if action_id else _is_on(option, channel))
         )
+
+
+def _channels_of(action: Action, others: Sequence[str]) -> list[str | None]:
+    """Returns the channels on which an action may be offered: its own, or the others. An offer may be without any."""
+    return [action.channel] if action.channel else [*others] or [None]
 
 
 def _is_on(option: Option, channel: str | None) -> bool:
@@ -143,13 +147,16 @@ class DecisionWork:
             else:
                 clients.append(client)
                 places.append(place)
-        decided = self._decider.decide(self._space_id, moment, clients)
-        tables = [self._table(each) for each in decided]
-        order = np.array([place for each in decided for place in each.places], dtype=np.int64)
-        if not tables:
-            return BatchOutcome(self.schema.to_frame(), refused)
-        table = pl.concat(tables)[np.argsort(order)]
+        some = max(DECISIONS // max(len(self._offers.actions), 1), 1)
+        tables = [self._decided(clients[start : start + some]) for start in range(0, len(clients), some)]
+        table = pl.concat([self.schema.to_frame(), *tables])
         return BatchOutcome(table.with_columns(record=batch.records.gather(places).cast(pl.Int64)), refused)
+
+    def _decided(self, clients: Sequence[Client]) -> pl.DataFrame:
+        """Returns the decided rows of customers in their order."""
+        decided = self._decider.decide(self._space_id, self._offers.moment, clients)
+        order = np.array([place for each in decided for place in each.places], dtype=np.int64)
+        return pl.concat([self._table(each) for each in decided])[np.argsort(order)]
 
     def _generator(self, client: Client) -> np.random.Generator:
         """Returns the source of a customer's draws. A part that is repeated draws the same."""
@@ -205,7 +212,7 @@ class DecisionWork:
             action = decided.rules.actions[option.action]
             allowed = [
                 removals[option.action] is None
-                and (action.channel is not None or option.channel in (engagement.usable_channels(action) or [None]))
+                and option.channel in _channels_of(action, engagement.usable_channels(action))
                 for removals, engagement in zip(decided.removals, decided.engagements, strict=True)
             ]
             is_open = np.array(allowed, dtype=bool) & (arm is None or not arm.control)

@@ -168,14 +168,13 @@ class Ledger:
         found = self._table.get_many(list(heads.values()))
         versions = {key: int(found[head]["version"]) for key, head in heads.items() if head in found}
         histories = [self._history(space_id, keys, versions, since) for keys in customers]
-        ended = self._released(space_id, [contact for each in histories for contact in each.contacts])
+        contacts = [contact for each in histories for contact in each.contacts]
+        ended = releases(self._table, space_id, {each.hold for each in contacts if each.hold})
         for history in histories if ended else ():
-            history.contacts[:] = [each for each in history.contacts if not _is_held(each, ended)]
+            history.contacts[:] = [
+                each for each in history.contacts if each.status is not ContactStatus.RESERVED or each.hold not in ended
+            ]
         return histories
-
-    def _released(self, space_id: str, contacts: Sequence[Contact]) -> set[str]:
-        holds = {each.hold for each in contacts if each.hold and each.status is ContactStatus.RESERVED}
-        return {key.sk for key in self._table.get_many([_release(space_id, hold) for hold in sorted(holds)])}
 
     def _history(self, space_id: str, keys: Sequence[str], versions: Mapping[str, int], since: datetime) -> History:
         history = History(versions.get(keys[0], 0))
@@ -238,13 +237,15 @@ def released(space_id: str, hold: str, now: datetime) -> Write:
     return put(_release(space_id, hold), {"released_at": now})
 
 
+def releases(table: Table, space_id: str, holds: Collection[str]) -> dict[str, datetime]:
+    """Returns when each of the holds was released, if it was."""
+    found = table.get_many([_release(space_id, hold) for hold in sorted(holds)])
+    return {key.sk: parse_timestamp(item["released_at"]) for key, item in found.items()}
+
+
 def _release(space_id: str, hold: str) -> Key:
     # No digest of a customer is such a text.
     return Key(ledger_partition(space_id, "~released"), hold)
-
-
-def _is_held(contact: Contact, holds: Collection[str]) -> bool:
-    return contact.status is ContactStatus.RESERVED and contact.hold in holds
 
 
 def _contact_key(space_id: str, client_key: str, contact_id: str) -> Key:

@@ -100,8 +100,8 @@ class DecisionRun(Run):
     overrides: RunOverrides | None = None
     policy_version: int
     wording: Wording
-    # The summary as JSON, once there is one.
-    summary: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
+    # Packed, once there is one.
+    summary: str | None = Field(default=None, exclude=True, repr=False)
 
 
 class OfferCount(Model):

@@ -1,5 +1,6 @@
 """Trainings: models that learn from the files of connectors."""
 
+from datetime import date
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, StringConstraints
@@ -59,6 +60,28 @@ class TrainingUpdate(PartialUpdate):
     name: Name = KEEP
 
 
+class TrainingProgress(Model):
+    """An estimate by the rounds so far. Until the first of several models is fitted, it is the longest time."""
+
+    share_done: float = Field(description="of the time of fitting, from 0 to 1")
+    seconds_left: int
+
+
+class TrainingCost(Model):
+    """An estimate by list prices on demand. Volumes and data transfer are not in it."""
+
+    currency: str
+    instance_type: str = Field(description="what the training runs on, or is going to, if AWS has one free")
+    hourly: float = Field(description="of all instances")
+    so_far: float | None = Field(description="null where the job never ran")
+    expected: float | None = Field(
+        description="of the whole training: by its own progress, or before that by the last similar training, which "
+        "has the same architecture, data model and hardware; null where there is none"
+    )
+    prices_as_of: date
+    prices_of: str = Field(description="the region whose prices these are")
+
+
 class Training(Entity):
     architecture: str
     benchmark_ids: list[str] = Field(default_factory=list)
@@ -86,4 +109,6 @@ class Training(Entity):
     instance_type: str | None = None
     training_seconds: int | None = None
     billable_seconds: int | None = None
+    progress: TrainingProgress | None = Field(default=None, description="while the job fits, of a single training")
+    cost: TrainingCost | None = Field(default=None, description="null for an instance type without a known price")
     deleted_at: Timestamp | None = Field(default=None, description="only on a deleted training, returned on request")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints
 
 from shared.models.base import Identifier, Model, Timestamp
-from shared.models.job import SeriesPoint
+from shared.models.job import JobEstimate, SeriesPoint
 from shared.models.training import MAX_METRIC_POINTS
 
 Word = Annotated[str, StringConstraints(max_length=200)]
@@ -24,9 +24,10 @@ class WebhookMessage(Model):
 
 
 class Progress(Model):
-    """The payload of a training's progress: the whole series so far."""
+    """The payload of a training's progress: the whole series so far, and when the job expects to be done."""
 
     metrics: list[SeriesPoint] | None = Field(default=None, max_length=MAX_METRIC_POINTS)
+    estimate: JobEstimate | None = None
 
 
 class WebhookReceipt(Model):

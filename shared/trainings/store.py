@@ -35,7 +35,7 @@ from shared.dynamodb.table import (
 from shared.errors import ApiError, PreconditionFailedError, ValidationFailedError
 from shared.jobs.store import Jobs
 from shared.models.evaluation import DueEvaluation
-from shared.models.job import SeriesPoint
+from shared.models.job import JobEstimate, JobReport, SeriesPoint
 from shared.models.job_limits import UNLIMITED, JobLimits
 from shared.models.job_reference import JobKind
 from shared.models.job_status import JobStatus
@@ -118,12 +118,19 @@ class Trainings:
         """Stores the pins of connectors that have none yet. Raises NotFoundError."""
         self.change(space_id, training_id, lambda training: Modification({"pins": {**pins, **training.pins}}))
 
-    def note_waiting(self, space_id: str, training_id: str, waiting: str | None) -> None:
-        """Notes what an unfinished training waits for ("Waiting for …"), or that it does not. Raises NotFoundError."""
+    def note_waiting(
+        self, space_id: str, training_id: str, waiting: str | None, instance_type: str | None = None
+    ) -> None:
+        """Notes what an unfinished training waits for ("Waiting for …"), or that it does not, and what it runs on.
+
+        Raises NotFoundError.
+        """
 
         def decide(training: Training) -> Modification | None:
             notes = [*_lasting(training.notes), *([waiting] if waiting else [])]
-            return None if training.status.is_final or notes == training.notes else Modification({"notes": notes})
+            noted = {"notes": notes, "instance_type": instance_type or training.instance_type}
+            is_known = (notes, noted["instance_type"]) == (training.notes, training.instance_type)
+            return None if training.status.is_final or is_known else Modification(noted)
 
         self.change(space_id, training_id, decide)
 
@@ -232,9 +239,10 @@ class Trainings:
         training_id: str,
         at: datetime,
         series: list[SeriesPoint] | None,
+        estimate: JobEstimate | None = None,
         also: Sequence[Write] = (),
     ) -> bool:
-        """Stores a job's report of a time: that it runs, and its series.
+        """Stores a job's report of a time: that it runs, its series, and when it expects to be done.
 
         Whether it was news: a report that is older than the last one, or about a training that has ended, changes
         nothing but what is in ``also``. Raises NotFoundError, and the errors of ``also``.
@@ -252,7 +260,7 @@ class Trainings:
                     [
                         *actions,
                         check(self.repository.key(space_id, training_id), running),
-                        put(key, {"reported_at": at, "points": series}, newer),
+                        put(key, {"reported_at": at, "points": series, "estimate": estimate}, newer),
                     ]
                 )
             except TransactionFailedError:
@@ -263,10 +271,9 @@ class Trainings:
             self._table.transact(actions)
         return False
 
-    def series(self, space_id: str, training_id: str) -> list[SeriesPoint]:
-        """Returns the last report of the job."""
+    def last_report(self, space_id: str, training_id: str) -> JobReport | None:
         item = self._table.get(_series_key(space_id, training_id))
-        return [SeriesPoint.model_validate(point) for point in item["points"]] if item else []
+        return JobReport.model_validate(item) if item else None
 
     def keep_series(self, space_id: str, training_id: str, series: Sequence[SeriesPoint]) -> Write:
         """Returns the write that sets the final series."""

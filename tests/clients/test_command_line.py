@@ -1,5 +1,6 @@
 """The command line signs in, keeps credentials safe, and says what is wrong. An e2e test does its main path."""
 
+import asyncio
 import base64
 import hashlib
 import importlib
@@ -184,6 +185,32 @@ def test_a_key_from_standard_input_signs_in(
     assert run("login", pool.url, "--with-token", given="ik_secret\n") == (0, SIGNED_IN)
     assert pool.seen == ["Bearer ik_secret"]
     assert stored(tmp_path)["token"] == "ik_secret"
+
+
+def test_a_token_is_not_sent_to_another_api(
+    run: Callable[..., tuple[int, str]], pool: UserPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("login", pool.url, "--with-token", given="ik_secret")
+    monkeypatch.setenv("INFERENCE_URL", "http://127.0.0.1:9")
+    status, printed = run("leaderboard")
+    assert (status, printed) == (1, f"You are signed in at {pool.url}. Run: inference login http://127.0.0.1:9")
+
+
+@pytest.mark.usefixtures("run")
+def test_asynchronous_calls_carry_the_token_and_raise_errors(pool: UserPool) -> None:
+    client_module = importlib.import_module("inference_client")
+    get_me = importlib.import_module("inference_client.api.users.get_me")
+    list_trainings = importlib.import_module("inference_client.api.trainings.list_trainings")
+
+    async def call() -> None:
+        async with client_module.connect(pool.url, "ik_secret") as client:
+            assert (await get_me.asyncio(client=client)).email == ME["email"]
+            with pytest.raises(client_module.ApiStatusError, match="no such thing") as error:
+                await list_trainings.asyncio(client=client)
+            assert (error.value.status, error.value.code, error.value.request_id) == (404, "not_found", "request-1")
+
+    asyncio.run(call())
+    assert pool.seen == ["Bearer ik_secret"]
 
 
 def test_errors_are_one_line_and_name_the_request(run: Callable[..., tuple[int, str]], pool: UserPool) -> None:

@@ -44,7 +44,7 @@ STEP_SPECS = [spec for specs in STEPS.values() for spec in specs]
 @pytest.fixture(scope="module")
 def training_jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Yields the address of a SageMaker endpoint without jobs, which the emulator lacks."""
-    jobs = EmulatedTrainingJobs(tmp_path_factory.mktemp("jobs"), s3=None, publish=lambda _: None)
+    jobs = EmulatedTrainingJobs(tmp_path_factory.mktemp("jobs"), s3=None, logs=None, publish=lambda _: None)
     server = SageMakerServer(0, jobs)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

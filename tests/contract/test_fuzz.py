@@ -93,6 +93,7 @@ STRICTER_THAN_THEIR_SCHEMA = {
     "POST /personas/uploads": "names of files must have no control characters",
     "POST /decision-runs": "connectors, actions and files must exist, and a dry run has no output",
     "POST /predictions": "connectors, checkpoints and files must exist, and fit each other",
+    "GET /trainings/{id}/logs": "a cursor must come from a page before",
     "POST /trainings": "architectures must exist",
     "PUT /trainings/{id}": "architectures must exist",
     "POST /api-keys": "ends must be in the future",

@@ -66,7 +66,7 @@ def test_functions_decide_for_a_file_within_limits_as_requests_do(
         path = tmp_path / file["file"]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(httpx.get(file["url"], trust_env=False).raise_for_status().content)
-    table = duckdb.sql(f"from '{tmp_path}/decisions/*/*.parquet' order by client_key::int")
+    table: Any = duckdb.sql(f"from '{tmp_path}/decisions/*/*.parquet' order by client_key::int")
     found = table.select("action_id", "score", "contact_id").fetchall()
     assert (len(found), sum(each[0] == call for each in found)) == (ROWS, 150)
     scores = {each["action_id"]: each["score"] for each in online["candidates"]}

@@ -112,6 +112,10 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part in ("code", *(f"layers/{layer}" for layer in ("base", *Layer))):
         (folder / part).mkdir(parents=True)
         (folder / part / "content.txt").write_text(part)
+    for layer in Layer:
+        # A function unpacks such a folder of a layer.
+        (folder / "layers" / layer / "python").mkdir()
+        (folder / "layers" / layer / "python" / "content.txt").write_text(layer)
     (folder / "sourcedir.tar.gz").write_bytes(b"source")
     (folder / "wheels.tar").write_bytes(b"wheels")
     return folder

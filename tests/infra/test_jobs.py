@@ -12,8 +12,12 @@ from packaging.requirements import Requirement
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
+from functions.trainings.prices import HOURLY
 from infra import package, settings
 from infra.groups import Layer, Workflow
+from infra.settings import STAGES
+from shared.jobs.instances import instance_types
+from shared.settings import Settings
 from tests.infra.conftest import Synthesise, Synthesised, all_statements, listed
 from tests.infra.test_definitions import MACHINES, NO_CAPACITY, PREPARED, SUBSTITUTED, TRAIN, Engine, TaskFailed, engine
 
@@ -230,3 +234,16 @@ def test_only_machines_without_own_disks_get_the_volume_key(engine: Engine, type
     used = {job["ResourceConfig"]["InstanceType"]: job["ResourceConfig"].get("VolumeKmsKeyId") for job in engine.jobs}
     assert used == {one: SUBSTITUTED["JobKey"] if one == "ml.m5.2xlarge" else None for one in types}
     assert all(job["ResourceConfig"]["VolumeSizeInGB"] == 30 for job in engine.jobs)
+
+
+@pytest.mark.row("X-3")
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_instance_of_a_stage_has_a_price(stage: str) -> None:
+    chosen = STAGES[stage]
+    types: Any = {
+        "cpu_instance_types": ",".join(chosen.cpu_instance_types),
+        "gpu_instance_types": ",".join(chosen.gpu_instance_types),
+    }
+    settings = Settings.model_construct(**types)
+    wanted = {each for count in range(chosen.max_gpu_count + 1) for each in instance_types(settings, count)}
+    assert wanted - HOURLY.keys() == set()

@@ -59,6 +59,7 @@ def test_all_resources_are_allowed_only_for_actions_without_narrower_resources(p
     without_narrower_resources = {
         "cloudwatch:DescribeAlarms",
         "cloudwatch:PutMetricData",
+        "dynamodb:ListStreams",
         "ecr:GetAuthorizationToken",
         "xray:PutTelemetryRecords",
         "xray:PutTraceSegments",

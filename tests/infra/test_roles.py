@@ -182,6 +182,8 @@ DELIVERY = {
 }
 # The grants that allow an action; one is enough. Other tests check the actions on tables, files and their key.
 NEEDS = {
+    "logs:DescribeLogStreams": ("reads_job_logs",),
+    "logs:GetLogEvents": ("reads_job_logs",),
     "sagemaker:DescribeTrainingJob": ("watches_training_jobs", "stops_training_jobs"),
     "sagemaker:StopTrainingJob": ("stops_training_jobs",),
     "secretsmanager:GetSecretValue": ("webhook_secret", "assumes_customer_roles"),
@@ -256,10 +258,19 @@ OTHER_JOBS = (
     own_arn("sagemaker", "training-job/churn-1"),
     OTHER_ACCOUNT.format("sagemaker", "training-job/training-1-1"),
 )
+JOB_LOGS = own_arn("logs", "log-group:/aws/sagemaker/TrainingJobs")
 EXECUTIONS = tuple(own_arn("states", f"execution:inference-prod-{workflow}:1") for workflow in Workflow)
 OTHER_EXECUTIONS = (own_arn("states", "execution:inference-dev-training:1"), own_arn("states", "execution:other:1"))
 # The resources that each action of NEEDS may use, and similar resources that it may not use.
 REACHED = {
+    "logs:DescribeLogStreams": ((JOB_LOGS,), (own_arn("logs", "log-group:/aws/lambda/other"),)),
+    "logs:GetLogEvents": (
+        (f"{JOB_LOGS}:log-stream:training-1-1/algo-1-1",),
+        (
+            f"{JOB_LOGS}:log-stream:churn-1/algo-1-1",
+            own_arn("logs", "log-group:/x:log-stream:training-1/algo-1-1"),
+        ),
+    ),
     "sagemaker:DescribeTrainingJob": (JOBS, OTHER_JOBS),
     "sagemaker:StopTrainingJob": (JOBS, OTHER_JOBS),
     "ses:SendEmail": (

@@ -67,7 +67,8 @@ def write_table(path: Path, rows: int) -> None:
 def write_model(folder: Path) -> None:
     """Trains a model with the training job."""
     frame = customers(TRAINED_ROWS, 1)
-    chance = 1 / (1 + np.exp(-(frame["number 1"] * 2 + frame["number 2"] + (frame["word 0"] == "value 3") * 2)))
+    is_third = (frame["word 0"] == "value 3").cast(pl.Float64)
+    chance = 1 / (1 + np.exp(-(frame["number 1"] * 2 + frame["number 2"] + is_third * 2).to_numpy()))
     frame = frame.with_columns(bought=pl.Series(np.random.default_rng(2).random(TRAINED_ROWS) < chance))
     content = frame.drop("customer_id").write_csv().encode()
     container = Container.of({"SAGEMAKER_BASE_DIR": str(folder)})

@@ -15,7 +15,7 @@ from typing import Any
 import boto3
 import numpy as np
 import polars as pl
-from botocore.awsrequest import AWSResponse
+from botocore.awsrequest import AWSResponse, HeadersDict
 
 from functions.actions.service import ActionService
 from functions.insights.handler import app, handler
@@ -70,7 +70,8 @@ def without_ledgers(client: Any) -> None:
             yield b'{"Responses":{},"UnprocessedKeys":{}}'
 
     def answer(**_: Any) -> AWSResponse:
-        return AWSResponse("https://dynamodb", 200, {"content-type": "application/x-amz-json-1.0"}, Body())
+        headers = HeadersDict({"content-type": "application/x-amz-json-1.0"})
+        return AWSResponse("https://dynamodb", 200, headers, Body())  # type: ignore[arg-type]
 
     client.meta.events.register("before-send.dynamodb.BatchGetItem", answer)
 
@@ -120,7 +121,7 @@ def _batch(rows: pl.DataFrame) -> Batch:
 
 
 def _is_equal(offers: Offers, row: dict[str, Any], insight: dict[str, Any]) -> bool:
-    best = next((each for each in insight["candidates"] if each["rank"] == 1), {})
+    best: dict[str, Any] = next((each for each in insight["candidates"] if each["rank"] == 1), {})
     action = None if row["best"] == NOTHING else offers.actions[row["best"]].id
     removed = [each["action_id"] for each in insight["candidates"] if each["removed_by"]]
     ours = [action.id for action, code in zip(offers.actions, row["removed"], strict=True) if code]

@@ -22,7 +22,7 @@ LEVELS = (
     ("trainings", "evaluations", "connectors"),
     ("space_usage",),
     ("arguments", "audit", "chats", "experts", "inference_logs", "insights", "jobs", "personas", "spaces", "webhooks"),
-    ("aws", "dynamodb", "files", "grounding", "network", "propensity"),
+    ("aws", "dynamodb", "files", "grounding", "network", "propensity", "reports"),
     ("models",),
     ("clock", "observability", "settings", "text"),
     ("transient",),

@@ -87,10 +87,14 @@ class Auto(Architecture[AutoConfiguration]):
 
     name: ClassVar[str] = "auto"
 
+    def models_with_rounds(self, task: FitTask) -> int:
+        """See ``Architecture``."""
+        return sum(family_of(each.architecture).models_with_rounds(task) for each in _members(task))
+
     def fit_folds(self, configuration: AutoConfiguration, task: FitTask, session: FitSession) -> list[LogOddsModel]:
         """See ``Architecture``."""
         rows, positives = len(task.examples), int(task.examples.labels.sum())
-        members = members_for(rows, positives, task.hardware.gpu_count)
+        members = _members(task)
         fitted: dict[str, list[LogOddsModel]] = {}
         budget = None if configuration.minutes is None else configuration.minutes * 60
         for member in members:
@@ -108,6 +112,10 @@ class Auto(Architecture[AutoConfiguration]):
             session.finish(index, blend(zip(weights, models, strict=True), bias))
             for index, models in enumerate(zip(*fitted.values(), strict=True))
         ]
+
+
+def _members(task: FitTask) -> tuple[Member, ...]:
+    return members_for(len(task.examples), int(task.examples.labels.sum()), task.hardware.gpu_count)
 
 
 def _fit(member: Member, task: FitTask, session: FitSession) -> list[LogOddsModel]:

@@ -123,6 +123,13 @@ class Architecture(ABC, Generic[ConfigurationT]):
 
     name: ClassVar[str]
 
+    # Whether its models are fitted round by round.
+    has_rounds: ClassVar[bool] = False
+
+    def models_with_rounds(self, task: FitTask) -> int:
+        """Returns how many models are going to report their rounds."""
+        return len(task.folds) if self.has_rounds else 0
+
     @abstractmethod
     def fit_folds(self, configuration: ConfigurationT, task: FitTask, session: FitSession) -> list[LogOddsModel]:
         """Returns a model for each fold, fitted on the rows outside of it. ``configuration`` is resolved.
@@ -137,6 +144,7 @@ class Architecture(ABC, Generic[ConfigurationT]):
 class BoostingArchitecture(Architecture[ConfigurationT]):
     """Fits each fold alone, round by round, and stops early by the fold's rows."""
 
+    has_rounds: ClassVar[bool] = True
     # Of the file of an unfinished model.
     suffix: ClassVar[str]
 

@@ -14,8 +14,7 @@ from functions.jobs.container import Container
 from functions.jobs.fitting.base import Examples, Hardware, threads_for
 from functions.jobs.fitting.xgboost import XGBoost, fit_batches
 from functions.jobs.modelling.copies import MAX_HASHES, Hashes, keep_hashes, row_hashes
-from functions.jobs.modelling.metrics import measure
-from functions.jobs.modelling.thresholds import choose_threshold
+from functions.jobs.modelling.score_rules import choose_score_rule
 from functions.jobs.modelling.training import Observer, Session, TrainingStoppedError
 from functions.jobs.progress import ProgressReporter, webhook_sender
 from functions.jobs.sharded.agreement import Agreement, SharedPlan
@@ -37,7 +36,7 @@ from shared.propensity.log_odds import LogOddsModel, mean
 
 # Of a cell that XGBoost keeps as a step, by row and by column.
 BYTES_A_STEP = 8
-_JUDGED = np.dtype([("label", "f4"), ("chance", "f8")])
+_JUDGED = np.dtype([("label", "f4"), ("log_odds", "f8")])
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def fit_together(
     model = mean(models)
     by_fold = [_judged(each, encoded.fold(folds, index, validates=True)) for index, each in enumerate(models)]
     unseen = group.gather_rows(np.concatenate(by_fold))
-    threshold, threshold_notes = choose_threshold(unseen["label"], unseen["chance"])
+    rule = choose_score_rule(resolved, unseen["label"], unseen["log_odds"], seed)
     held_out = group.gather_rows(_judged(model, encoded.held_out()))
     hashes = _hashes(group, encoded, int(counts[0]))
     about_files = [text for part in group.gather(_warnings(worker, prepared)) for text in json.loads(part)]
@@ -141,10 +140,10 @@ def fit_together(
         model=model,
         configuration=resolved,
         seed=seed,
-        threshold=threshold,
-        measurement=measure(held_out["label"], held_out["chance"], threshold),
+        rule=rule,
+        measurement=rule.measure(held_out["label"], held_out["log_odds"]),
         series=progress.series(),
-        notes=decision.remarks([*session.notes, *fitting.notes, *threshold_notes], about_files),
+        notes=decision.remarks([*session.notes, *fitting.notes, *rule.notes], about_files),
         files=[file for dataset in job.datasets for file in dataset.files],
         rows=int(counts[0]),
     )
@@ -271,11 +270,11 @@ class _Fitting:
 
 
 def _judged(model: LogOddsModel, rows: Iterator[Examples]) -> npt.NDArray[np.void]:
-    """Returns the label and the probability of rows."""
+    """Returns the label and the log-odds of rows."""
     parts = [np.empty(0, dtype=_JUDGED)]
     for examples in rows:
         part = np.empty(len(examples), dtype=_JUDGED)
-        part["label"], part["chance"] = examples.labels, model.predict(examples.matrix)
+        part["label"], part["log_odds"] = examples.labels, model.log_odds(examples.matrix)
         parts.append(part)
     return np.concatenate(parts)
 

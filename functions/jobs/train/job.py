@@ -17,12 +17,11 @@ from functions.jobs.fitting.families import family_of
 from functions.jobs.modelling.automatic_splits import repeated_entities
 from functions.jobs.modelling.copies import copies, write_hashes
 from functions.jobs.modelling.leakage import suspicious_columns
-from functions.jobs.modelling.metrics import measure
 from functions.jobs.modelling.repeated_rows import are_repeated, entity_numbers, matrix_keys
+from functions.jobs.modelling.score_rules import choose_score_rule
 from functions.jobs.modelling.splits import validation_folds
 from functions.jobs.modelling.targets import label_texts
-from functions.jobs.modelling.thresholds import choose_threshold, held_out_chances
-from functions.jobs.modelling.training import Session
+from functions.jobs.modelling.thresholds import held_out_log_odds
 from functions.jobs.progress import ProgressReporter, webhook_sender
 from functions.jobs.sharded.group import Group
 from functions.jobs.sharded.hosts import Hosts
@@ -37,9 +36,8 @@ from shared.connectors.downloads import ClientFactory
 from shared.models.job import TrainingJob
 from shared.propensity.architectures.configuration import ArchitectureConfiguration
 from shared.propensity.architectures.registry import validate_configuration
-from shared.propensity.features import FeatureSchema
 from shared.propensity.holdouts import GroupHoldout, Holdout, Labels, Mask
-from shared.propensity.log_odds import LogOddsModel, mean
+from shared.propensity.log_odds import mean
 from shared.propensity.tables import encode_frame
 
 
@@ -109,11 +107,13 @@ def fit(
     resolved = configuration.resolved(len(fitted), int(fitted.labels.sum()))
     folds, entity_notes = _folds(resolved, fitted, holdout, decided.features, held_out, seed)
     session = training_session(job, resolved, container.checkpoints, progress)
-    models = _fit_models(job, resolved, seed, schema, fitted, folds, session)
-    threshold, threshold_notes = choose_threshold(*held_out_chances(models, fitted, folds))
+    family, hardware = family_of(job.architecture), Hardware(threads_for(fitted.matrix.size), job.gpu_count)
+    task = FitTask(fitted, folds, schema.categorical, hardware, seed)
+    progress.expect(family.models_with_rounds(task), getattr(resolved, "n_estimators", None))
+    models = family.fit_folds(resolved, task, session)
+    rule = choose_score_rule(resolved, *held_out_log_odds(models, fitted, folds), seed)
     model = mean(models)
-    measurement = measure(labels[held_out], model.predict(examples.matrix[held_out]), threshold)
-    about_fit = [*session.notes, *threshold_notes, *copy_notes, *entity_notes]
+    about_fit = [*session.notes, *rule.notes, *copy_notes, *entity_notes]
     about_data = [
         *table.notes,
         *label_notes(job, decided, len(known) - int(known.sum())),
@@ -124,8 +124,8 @@ def fit(
         model=model,
         configuration=resolved,
         seed=seed,
-        threshold=threshold,
-        measurement=measurement,
+        rule=rule,
+        measurement=rule.measure(labels[held_out], model.log_odds(examples.matrix[held_out])),
         series=progress.series(),
         notes=remarks(job, decided, suspicious, about_fit, about_data),
         files=table.files,
@@ -146,20 +146,6 @@ def _without_copies(features: pl.DataFrame, labels: pl.Series) -> tuple[Mask, li
         f"{count:,} rows equal other rows in all columns. They were kept, for rows of few values are equal by chance."
     )
     return np.ones_like(repeated), [note]
-
-
-def _fit_models(
-    job: TrainingJob,
-    configuration: ArchitectureConfiguration,
-    seed: int,
-    schema: FeatureSchema,
-    fitted: Examples,
-    folds: list[Mask],
-    session: Session,
-) -> list[LogOddsModel]:
-    hardware = Hardware(threads_for(fitted.matrix.size), job.gpu_count)
-    task = FitTask(fitted, folds, schema.categorical, hardware, seed)
-    return family_of(job.architecture).fit_folds(configuration, task, session)
 
 
 def _folds(

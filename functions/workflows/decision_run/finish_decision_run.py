@@ -5,6 +5,7 @@ from typing import Any
 from functions.workflows.batch_runs import complete_parts
 from functions.workflows.decision_run.settling import OFFERS, Settling
 from shared.decisions.runs import Offers
+from shared.decisions.summaries import packed
 from shared.dynamodb.repository import Modification
 from shared.models.decision_run import DECISION_COLUMNS, DecisionRun, DecisionSettings
 from shared.models.job_reference import JobKind
@@ -32,7 +33,7 @@ def finish_decision_run(resources: Resources, event: dict[str, Any]) -> dict[str
     offers = Offers(DecisionSettings.model_validate(plans.load(space_id, run.work_id).settings))
     settling = Settling(space_id, run, offers, resources.table, plans, resources.s3)
     summary, results = settling.settle(parts, plans.tasks(space_id, run.work_id))
-    kept = {"summary": summary.model_dump(mode="json")}
+    kept = {"summary": packed(summary)}
     run = runs.repository.modify(space_id, run_id, lambda _: Modification(kept))
     if run.output is not None:
         resources.run_publisher.publish(space_id, runs, run, results, DECISION_COLUMNS, OFFERS)

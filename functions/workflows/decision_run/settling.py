@@ -164,7 +164,7 @@ class Settling:
         frame = self._decided(part.number).with_row_index("place")
         if chosen is not None:
             frame = self._chosen(frame, chosen)
-        frame = frame.filter(pl.Series(is_first))
+        frame = frame.filter(pl.Series(is_first)).select(pl.exclude(r"^p\d+$"))
         rows = [self._row(row) for row in frame.iter_rows(named=True)]
         contacted = self._reserve(frame, rows) if not self._run.dry_run else set()
         for place in contacted:

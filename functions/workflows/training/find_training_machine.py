@@ -12,7 +12,7 @@ _resources = Resources()
 
 
 def find_training_machine(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
-    """Decides what the state machine does next, and notes on the training what it waits for.
+    """Decides what the state machine does next, and notes on the training what it waits for or runs on.
 
     Takes ``{space_id, training_id, plan, search, error?, cause?}``; see ``find_machine``. Raises JobFailedError if the
     training was deleted.
@@ -20,7 +20,8 @@ def find_training_machine(resources: Resources, event: dict[str, Any]) -> dict[s
     following = find_machine(resources, event["training_id"], event)
     trainings = Trainings(resources.table, resources.clock)
     try:
-        trainings.note_waiting(event["space_id"], event["training_id"], following.waiting)
+        runs_on = following.search.instance_type if following.next == "run" else None
+        trainings.note_waiting(event["space_id"], event["training_id"], following.waiting, runs_on)
     except NotFoundError:
         raise JobFailedError("The training was deleted.") from None
     return following.output(event)

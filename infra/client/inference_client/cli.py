@@ -33,6 +33,7 @@ from inference_client.models import (
 )
 from inference_client.steps import (
     CommandError,
+    catalog,
     managed_connector,
     present,
     ranking,
@@ -142,8 +143,9 @@ def upload_(
     """Upload files, and show what the scan finds in them."""
     client = connect()
     connector_id = managed_connector(client, connector).id
+    before = list(catalog(client, connector_id))
     upload(client, connector_id, files)
-    entries = wait_for_scans(client, connector_id, [file.name for file in files])
+    entries = wait_for_scans(client, connector_id, [file.name for file in files], before)
     for entry in entries:
         _show_entry(entry)
     if any(entry.status == CatalogStatus.ERROR for entry in entries):

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 from inference_client.client import AuthenticatedClient
-from inference_client.credentials import StoredSignIn
+from inference_client.credentials import NotSignedInError, StoredSignIn
 
 # A language model, or an upload through the API, may take this long.
 SECONDS = 300.0
@@ -43,6 +43,19 @@ class _CurrentToken(httpx.Auth):
         yield request
 
 
+class _Client(AuthenticatedClient):
+    """Raises errors in its asynchronous calls, too: httpx awaits their hooks."""
+
+    def get_async_httpx_client(self) -> httpx.AsyncClient:
+        if self._async_client is None:
+            options = {**self._httpx_args, "event_hooks": {"response": [raise_for_async_error]}}
+            headers = {**self._headers, "Authorization": f"Bearer {self.token}"}
+            self._async_client = httpx.AsyncClient(
+                base_url=self._base_url, headers=headers, timeout=self._timeout, **options
+            )
+        return self._async_client
+
+
 def connect(url: str | None = None, token: str | None = None, space: str | None = None) -> AuthenticatedClient:
     """Returns a client of the API. Its calls raise ``ApiStatusError`` for responses with status 400 or above.
 
@@ -50,12 +63,15 @@ def connect(url: str | None = None, token: str | None = None, space: str | None 
     ``inference login``. Raises ``NotSignedInError``.
     """
     token = token or os.environ.get("INFERENCE_TOKEN")
-    url = url or os.environ.get("INFERENCE_URL")
+    url = (url or os.environ.get("INFERENCE_URL") or "").rstrip("/")
     space = space or os.environ.get("INFERENCE_SPACE")
     signed_in = StoredSignIn(url=url, token=token) if url and token else StoredSignIn.load()
+    if url and url != signed_in.url:
+        # A token must not be sent to another API.
+        raise NotSignedInError(f"You are signed in at {signed_in.url}. Run: inference login {url}")
     space = space or signed_in.space_id
-    return AuthenticatedClient(
-        base_url=(url or signed_in.url or "").rstrip("/"),
+    return _Client(
+        base_url=signed_in.url or "",
         token=token or signed_in.token or "",
         headers={"X-Space-Id": space} if space else {},
         timeout=httpx.Timeout(SECONDS),
@@ -70,4 +86,11 @@ def raise_for_error(response: httpx.Response) -> None:
     """Raises ``ApiStatusError`` for a response with status 400 or above."""
     if response.status_code >= 400:
         response.read()
+        raise ApiStatusError(response)
+
+
+async def raise_for_async_error(response: httpx.Response) -> None:
+    """Raises ``ApiStatusError`` for a response with status 400 or above."""
+    if response.status_code >= 400:
+        await response.aread()
         raise ApiStatusError(response)

@@ -37,6 +37,8 @@ METRICS = ["roc_auc", "ks", "log_loss", "f1"]
 RANKED_BY = MetricName.ROC_AUC
 ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
 PAUSE_SECONDS = 1.0
+# After so long, an entry that has not changed describes the same content.
+STALE_SECONDS = 30.0
 # For one part of a file, not for all of it.
 UPLOAD_SECONDS = 60.0
 T = TypeVar("T")
@@ -93,14 +95,18 @@ def upload(client: AuthenticatedClient, connector_id: str, paths: Sequence[Path]
                 raise CommandError(f"The upload of {form.file} was refused ({response.status_code}): {response.text}")
 
 
-def wait_for_scans(client: AuthenticatedClient, connector_id: str, names: Sequence[str]) -> list[CatalogEntry]:
-    """Waits until the scan has read the files, and returns their entries."""
+def wait_for_scans(
+    client: AuthenticatedClient, connector_id: str, names: Sequence[str], before: Sequence[CatalogEntry]
+) -> list[CatalogEntry]:
+    """Waits until a scan has read the files, and returns their entries. ``before`` holds those before the upload."""
+    deadline = time.monotonic() + STALE_SECONDS
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), transient=True) as progress:
         progress.add_task(f"Reading {', '.join(names)}", total=None)
         while True:
             entries = [each for each in catalog(client, connector_id) if each.file in names]
-            if len(entries) == len(set(names)) and all(each.status != CatalogStatus.PENDING for each in entries):
-                return entries
+            done = [each for each in entries if each not in before or time.monotonic() > deadline]
+            if len(done) == len(set(names)) and all(each.status != CatalogStatus.PENDING for each in done):
+                return done
             time.sleep(PAUSE_SECONDS)
 
 

@@ -5,7 +5,7 @@
 - ``SAGEMAKER_SLOTS``: how many jobs run at the same time (default: half the processors)
 - ``SAGEMAKER_STOP_GRACE_SECONDS``: time between SIGTERM and SIGKILL (default 120, as in AWS)
 - ``SAGEMAKER_JOB_ENVIRONMENT``: a JSON object of environment variables for every job
-- ``AWS_ENDPOINT_URL``: the emulator, for S3 and EventBridge
+- ``AWS_ENDPOINT_URL``: the emulator, for S3, EventBridge and CloudWatch Logs
 """
 
 import json
@@ -34,6 +34,7 @@ def main() -> None:
     region = os.environ.get("AWS_REGION", "us-east-1")
     config = Config(retries={"max_attempts": 5, "mode": "standard"}, max_pool_connections=20)
     s3 = boto3.client("s3", region_name=region, config=config)
+    logs = boto3.client("logs", region_name=region, config=config)
     events: Any = boto3.client("events", region_name=region, config=config)
 
     def publish(entry: dict[str, Any]) -> None:
@@ -48,6 +49,7 @@ def main() -> None:
     jobs = EmulatedTrainingJobs(
         Path(os.environ["SAGEMAKER_DIRECTORY"]),
         s3=s3,
+        logs=logs,
         publish=publish,
         region=region,
         slots=int(os.environ.get("SAGEMAKER_SLOTS") or max(1, (os.cpu_count() or 2) // 2)),

@@ -19,6 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from infra.local.sagemaker import container
 from infra.local.sagemaker.faults import Fault, FaultKind, PlannedFaults
 from infra.local.sagemaker.job import TERMINAL, EmulatedTrainingJob, JobDescription, SageMakerError, new_description
+from infra.local.sagemaker.log_streams import LogStream
 from infra.local.sagemaker.s3_files import snapshot, upload_changed
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class EmulatedTrainingJobs:
         directory: Path,
         *,
         s3: Any,
+        logs: Any,
         publish: Callable[[dict[str, Any]], None],
         region: str = "us-east-1",
         slots: int = 1,
@@ -56,6 +58,7 @@ class EmulatedTrainingJobs:
         self.faults = PlannedFaults()
         self._directory = directory
         self._s3 = s3
+        self._logs = logs
         self._publish = publish
         self._region = region
         self._stop_grace_seconds = stop_grace_seconds
@@ -211,6 +214,7 @@ class EmulatedTrainingJobs:
             return upload_changed(self._s3, job.checkpoint_folder, uri, uploaded)
 
         outcome: JobOutcome = "finished"
+        lines = LogStream(self._logs, job.name, job.directory / "log.txt")
         with (job.directory / "log.txt").open("ab") as log:
             running = [self._start(instance, log) for instance in job.instances]
             (job.directory / "pids").write_text(" ".join(str(process.pid) for process in running))
@@ -224,6 +228,7 @@ class EmulatedTrainingJobs:
                     elif time.monotonic() > deadline:
                         outcome = "out_of_time"
                     elif time.monotonic() > next_upload:
+                        lines.send()
                         has_new_checkpoint = upload_checkpoints()
                         next_upload = time.monotonic() + SYNC_SECONDS
                         if interrupt and has_new_checkpoint:
@@ -238,6 +243,7 @@ class EmulatedTrainingJobs:
                     _signal_group(process.pid, signal.SIGKILL)
                     process.wait()
                 (job.directory / "pids").unlink(missing_ok=True)
+        lines.send(all_lines=True)
         upload_checkpoints()
         first, code = next(((index, code) for index, code in enumerate(codes) if code), (0, 0))
         return outcome, job.instances[first], code

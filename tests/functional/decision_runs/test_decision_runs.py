@@ -25,7 +25,7 @@ def furnish(runs: Runs) -> list[str]:
 
 
 def expected(insight: dict[str, Any]) -> dict[str, Any]:
-    best = next((each for each in insight["candidates"] if each["rank"] == 1), {})
+    best: dict[str, Any] = next((each for each in insight["candidates"] if each["rank"] == 1), {})
     return {
         "action_id": insight["action_id"],
         "channel": insight["best_channel"] or None,
@@ -82,6 +82,8 @@ def test_reserved_contacts_count_until_the_run_is_cancelled(runs: Runs, clock: M
     assert cancelled.status_code == 200, cancelled.text
     assert cancelled.json()["cancelled_at"] is not None
     assert runs.online(customer)["action_id"] == action
+    events = runs.client.get("/clients/1").json()["data"]
+    assert [each["released_at"] for each in events if each["kind"] == "contact"] == [cancelled.json()["cancelled_at"]]
     # What was sent before stays a contact.
     assert runs.online(rows.row(1, named=True))["action_id"] is None
     assert runs.post(run, "cancel").json()["cancelled_at"] == cancelled.json()["cancelled_at"]

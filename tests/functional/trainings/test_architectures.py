@@ -10,7 +10,7 @@ from shared.dynamodb.table import Table
 from tests.fixtures.trainings import training_request
 
 
-@pytest.mark.row("ML-1", "TR-2")
+@pytest.mark.row("ML-1", "TR-2", "Y-7")
 def test_every_architecture_is_listed_with_its_settings_and_a_free_license(client: TestClient) -> None:
     listed = {each["name"]: each for each in client.get("/architectures").json()["data"]}
 

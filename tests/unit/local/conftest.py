@@ -30,6 +30,7 @@ class Endpoint:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.s3: Any = boto3.client("s3", region_name="us-east-1")
+        self.logs: Any = boto3.client("logs", region_name="us-east-1")
         self.s3.create_bucket(Bucket=BUCKET)
         self.events: list[dict[str, Any]] = []
         self.jobs = self.open()
@@ -39,6 +40,7 @@ class Endpoint:
         self.jobs = EmulatedTrainingJobs(
             self.directory,
             s3=self.s3,
+            logs=self.logs,
             publish=self.events.append,
             **{"stop_grace_seconds": 1.0, "poll_seconds": 0.02, **options},
         )

@@ -279,6 +279,25 @@ def test_faults_that_are_planned_over_http_refuse_a_job(endpoint: Endpoint, clie
     assert endpoint.wait("training-1")["TrainingJobStatus"] == "Completed"
 
 
+def test_lines_of_a_job_are_in_cloudwatch_while_it_runs(endpoint: Endpoint) -> None:
+    endpoint.script("import time\nprint('starts', flush=True)\nprint('half', end='', flush=True)\ntime.sleep(60)")
+    endpoint.jobs.create(endpoint.request())
+    group = {"logGroupName": "/aws/sagemaker/TrainingJobs"}
+
+    def lines() -> list[str]:
+        try:
+            found = endpoint.logs.describe_log_streams(logStreamNamePrefix="training-1/algo-1-", **group)["logStreams"]
+        except endpoint.logs.exceptions.ResourceNotFoundException:
+            return []
+        pages = [endpoint.logs.get_log_events(logStreamName=each["logStreamName"], **group) for each in found]
+        return [event["message"] for page in pages for event in page["events"]]
+
+    endpoint.wait("training-1", reached=lambda _: lines() == ["starts"])
+    endpoint.jobs.stop({"TrainingJobName": "training-1"})
+    endpoint.wait("training-1")
+    assert lines() == ["starts", "half"]
+
+
 MEET = """
 import json, os, pathlib, sys, time
 base = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"])

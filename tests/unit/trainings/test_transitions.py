@@ -167,7 +167,7 @@ def test_a_status_only_moves_forward(trainings: Trainings, training: Training) -
     for status in JobStatus:
         assert trainings.advance(SPACE, training.id, status).status is JobStatus.FAILED
     assert not trainings.report(SPACE, training.id, START, [])
-    assert trainings.series(SPACE, training.id) == []
+    assert trainings.last_report(SPACE, training.id) is None
 
 
 @pytest.mark.row("WH-1")
@@ -178,4 +178,6 @@ def test_the_newest_report_is_kept_in_any_order_of_reports(trainings: Trainings,
         for at in times
     ]
     assert accepted == [True, False, True, False]
-    assert [point.value for point in trainings.series(SPACE, training.id)] == [9]
+    report = trainings.last_report(SPACE, training.id)
+    assert report is not None
+    assert [point.value for point in report.points] == [9]
