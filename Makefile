@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 TOKEN_USER = $(if $(filter command line,$(origin USER)),$(USER))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup node demo up down url token test test-fast check fix coverage openapi authorisation bench quality faults fuzz clean
+.PHONY: help setup node demo up down url token test test-fast check fix coverage openapi examples client authorisation bench quality faults fuzz clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -74,6 +74,12 @@ coverage: setup ## Measure the branch coverage of the unit and functional tests
 
 openapi: setup ## Write openapi.json from the composed app
 	@$(BIN)/python -m functions.openapi openapi.json
+
+examples: setup ## Record the examples of /docs from the calls of the tests
+	@RECORD_EXAMPLES=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/functional/spaces/test_owner_calls_everything.py
+
+client: setup ## Build the wheel of the Python client and its command line
+	@$(BIN)/python -m infra.client
 
 authorisation: setup ## Write docs/authorisation.md from the table of who may call what
 	@$(BIN)/python -m functions.authorisation

@@ -23,6 +23,8 @@ from functions.clusters.routes import router as clusters
 from functions.connectors.routes import router as connectors
 from functions.console.routes import router as console
 from functions.data_models.routes import router as data_models
+from functions.decision_runs.routes import router as decision_runs
+from functions.documentation.reference import add_reference
 from functions.documentation.routes import router as documentation
 from functions.evaluations.routes import router as evaluations
 from functions.experts.routes import router as experts
@@ -65,6 +67,7 @@ ROUTERS = (
     models,
     personas,
     predictions,
+    decision_runs,
     spaces,
     webhook_endpoints,
     trainings,
@@ -82,10 +85,10 @@ def build_api(resources: Resources | None = None) -> FastAPI:
     app = create_app(resources or Resources(), *ROUTERS)
     describe_plainly = app.openapi
 
-    def describe_with_configurations() -> dict[str, Any]:
-        return _close_bodies(_publish_configurations(describe_plainly()))
+    def describe_for_people() -> dict[str, Any]:
+        return add_reference(_close_bodies(_publish_configurations(describe_plainly())))
 
-    app.openapi = describe_with_configurations  # type: ignore[method-assign]
+    app.openapi = describe_for_people  # type: ignore[method-assign]
     return app
 
 
@@ -93,8 +96,9 @@ def _publish_configurations(document: dict[str, Any]) -> dict[str, Any]:
     """Documents the contents of a training's ``configuration``, by architecture."""
     schemas = document["components"]["schemas"]
     references = []
-    for architecture, schema in configuration_schemas().items():
+    for architecture, schema in configuration_schemas("#/components/schemas/{model}").items():
         name = schema["title"]
+        schemas |= schema.pop("$defs", {})
         schemas[name] = {**schema, "description": f"The `configuration` of the architecture `{architecture}`."}
         references.append({"$ref": f"#/components/schemas/{name}"})
     schemas["TrainingCreate"]["properties"]["configuration"] = {"anyOf": references, "title": "Configuration"}

@@ -1,4 +1,4 @@
-"""Brings every item of the tables to the newest version, or says what this would do.
+"""Brings every item of the tables to the newest version, and adds what later releases expect beside old items.
 
 ``python -m functions.migration [--dry-run] TABLE…``; operators run it as ``python -m infra.operations migrate``.
 It exits with 1 if the tables hold what this release cannot read: then this release must not be deployed to them.
@@ -8,6 +8,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import boto3
@@ -15,7 +16,8 @@ from botocore.exceptions import ClientError
 
 from shared.dynamodb.codec import decode_item, encode
 from shared.dynamodb.schemas import SCHEMA_VERSION, SCHEMAS, Upgrades, kind_of, newest, upgraded, version_of
-from shared.dynamodb.table import Item
+from shared.dynamodb.table import ConditionFailedError, Item, Table
+from shared.insights.ledger import missing_head
 
 
 class Migration:
@@ -27,6 +29,7 @@ class Migration:
         self.current: Counter[str] = Counter()
         self.older: Counter[tuple[str, int]] = Counter()
         self.unreadable: Counter[tuple[str, int]] = Counter()
+        self.heads = 0
         # Somebody wrote them during the run, so that they may still be old.
         self.busy = 0
 
@@ -42,6 +45,16 @@ class Migration:
                 self.older[kind, version] += 1
                 if not dry_run:
                     self._migrate(table, item)
+            self._complete(table, item, dry_run=dry_run)
+
+    def _complete(self, table: str, item: Item, *, dry_run: bool) -> None:
+        """Gives the ledger of an old reaction its version, without which nobody reads the ledger."""
+        head = missing_head(item)
+        if head is None or dry_run:
+            return
+        with suppress(ConditionFailedError):
+            Table(self._client, table).write(head)
+            self.heads += 1
 
     def _items(self, table: str) -> Iterator[Item]:
         for page in self._client.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
@@ -87,6 +100,8 @@ class Migration:
         for (kind, version), count in sorted(self.older.items()):
             verb = "would become" if dry_run else "became"
             yield f"{count} of kind {kind}, version {version}, {verb} version {newest(kind, self._schemas)}"
+        if self.heads:
+            yield f"{self.heads} ledgers of earlier days got a version"
         if self.busy:
             yield f"{self.busy} of these were written during the run: repeat the command"
         for (kind, version), count in sorted(self.unreadable.items()):

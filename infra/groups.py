@@ -40,6 +40,7 @@ class Workflow(StrEnum):
     EVALUATION = "evaluation"
     CONNECTOR_SCAN = "connector-scan"
     PREDICTION = "prediction"
+    DECISION_RUN = "decision-run"
 
 
 class Layer(StrEnum):
@@ -50,6 +51,7 @@ class Layer(StrEnum):
     LANGUAGE = "language"
     DATABASE = "database"
     CONDITIONS = "conditions"
+    ALLOCATE = "allocate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,11 +313,11 @@ GROUPS = (
     group(
         "checkpoints",
         Grants(
-            # A gate compares results with the numbers of rows of their evaluations.
+            # A gate compares the scores of rows that evaluations have kept.
             reads=("checkpoint", "benchmark", "evaluation", "score"),
             writes=("checkpoint_alias", "checkpoint_gate", *REMOVAL),
-            gets=(TRAINING_FILES,),
-            lists=(TRAINING_FILES,),
+            gets=(EVALUATION_FILES, TRAINING_FILES),
+            lists=(EVALUATION_FILES, TRAINING_FILES),
         ),
         memory_mb=3008,
         layers=(Layer.SCORE,),
@@ -336,6 +338,32 @@ GROUPS = (
         ),
         memory_mb=3008,
         layers=(Layer.SCORE,),
+    ),
+    group(
+        "decision-runs",
+        Grants(
+            # A run keeps the moment: policy, experiment, actions, models and counts.
+            reads=(
+                "action",
+                "action_group",
+                "catalog",
+                "checkpoint",
+                "checkpoint_alias",
+                "insight_experiment",
+                "insight_policy",
+                "insight_rate",
+            ),
+            # A run that ends early releases its reserved contacts.
+            writes=("decision_run", "decision_run_output", "decision_run_part", "connector", "insight_contact", "job"),
+            gets=(CONNECTOR_FILES, SCAN_FILES),
+            puts=(RUN_FILES,),
+            lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
+            reads_parameters=(CONNECTOR_CREDENTIALS,),
+            assumes_customer_roles=True,
+            starts=(Workflow.DECISION_RUN,),
+            stops_executions=True,
+        ),
+        memory_mb=1769,
     ),
     group("benchmarks", Grants(reads=("connector",), writes=("benchmark", *REMOVAL))),
     group(
@@ -669,6 +697,60 @@ STEPS |= {
     ),
 }
 
+# As above, and the contacts that were reserved are released.
+_DECISION_RUN_END = ("decision_run", "decision_run_output", "connector", "insight_contact", "job")
+
+STEPS |= {
+    Workflow.DECISION_RUN: (
+        step(
+            Workflow.DECISION_RUN,
+            "prepare_decision_run",
+            Grants(writes=("decision_run",), gets=(RUN_FILES,), puts=(RUN_FILES,)),
+        ),
+        step(
+            Workflow.DECISION_RUN,
+            "decide_parts",
+            Grants(
+                reads=("decision_run", "insight_contact"),
+                writes=("decision_run_part",),
+                gets=(CONNECTOR_FILES, RUN_FILES, SNAPSHOT_FILES, TRAINING_FILES),
+                puts=(RUN_FILES,),
+                lists=(TRAINING_FILES,),
+                reads_parameters=(CONNECTOR_CREDENTIALS,),
+                assumes_customer_roles=True,
+            ),
+            memory_mb=3008,
+            disk_mb=10_240,
+            timeout_seconds=900,
+            layers=(Layer.SCAN, Layer.CONDITIONS),
+            unpacks=Layer.SCORE,
+        ),
+        step(
+            Workflow.DECISION_RUN,
+            "finish_decision_run",
+            Grants(
+                reads=("decision_run_part",),
+                writes=_DECISION_RUN_END,
+                gets=(RUN_FILES,),
+                puts=(CONNECTOR_FILES, RUN_FILES),
+                deletes=(RUN_FILES,),
+                lists=(CONNECTOR_FILES,),
+            ),
+            memory_mb=6144,
+            # The scores of all customers.
+            disk_mb=10_240,
+            timeout_seconds=900,
+            layers=(Layer.SCAN, Layer.ALLOCATE),
+        ),
+        step(
+            Workflow.DECISION_RUN,
+            "fail_decision_run",
+            Grants(reads=("decision_run_part",), writes=_DECISION_RUN_END, deletes=(CONNECTOR_FILES,)),
+            timeout_seconds=300,
+        ),
+    ),
+}
+
 # The step of each workflow that records why an execution failed.
 FAIL_STEPS = {
     workflow: next(each for each in steps if each.name.startswith("fail-")) for workflow, steps in STEPS.items()
@@ -692,8 +774,8 @@ def event(
 # A function that reconciles a job corrects its record, starts a job that never started and stops a job that was
 # cancelled.
 _CONVERGENCE = Grants(
-    reads=("benchmark", "checkpoint", "prediction_part", "space"),
-    writes=(*dict.fromkeys((*_TRAINING_END, *_RUN_END)), "evaluation", "scan", "catalog"),
+    reads=("benchmark", "checkpoint", "decision_run_part", "prediction_part", "space"),
+    writes=(*dict.fromkeys((*_TRAINING_END, *_RUN_END, *_DECISION_RUN_END)), "evaluation", "scan", "catalog"),
     # What a run has published, whose workflow is gone.
     deletes=(CONNECTOR_FILES,),
     starts=tuple(Workflow),

@@ -12,7 +12,7 @@ from constructs import IConstruct
 WILDCARDS = {
     "/spaces/*": "Object keys contain the ids of spaces and their entities, which are made at run time.",
     ":parameter/": "Parameter names contain the ids of connectors and clusters, which are made at run time.",
-    ":execution:": "Execution names are the ids of trainings, evaluations and scans, which are made at run time.",
+    ":execution:": "Execution names are the ids of trainings, evaluations, scans and runs, which are made at run time.",
     ":training-job/": "Job names contain the ids of trainings and evaluations, which are made at run time.",
     ":processing-job/": "Job names contain the ids of runs, which are made at run time.",
     ":iam::*:role/*": "Customers choose the names and accounts of their roles. A condition excludes this account.",

@@ -3,7 +3,7 @@ alone. Docker is not needed.
 
 Writes below ``build/``:
 
-- ``code/``: every function's code, the OpenAPI document and Redoc's script
+- ``code/``: every function's code, the OpenAPI document and the scripts of pages
 - ``sourcedir.tar.gz``: code of SageMaker jobs, with the hashes of the packages that it needs
 - ``wheels.tar``: these packages, for the Python of the jobs' container, except for the local stage
 - ``layers/<name>/python/``: locked third-party packages for Lambda (Python 3.13, arm64), except for the local stage
@@ -48,9 +48,10 @@ SELECTIONS = {
     Layer.LANGUAGE: ("--only-group", "language"),
     Layer.DATABASE: ("--only-group", "database"),
     Layer.CONDITIONS: ("--only-group", "conditions"),
+    Layer.ALLOCATE: ("--only-group", "allocate"),
 }
 # The groups of packages in training containers, and uv's options that select them.
-JOB_GROUPS = (Layer.SCAN, Layer.SCORE, "train")
+JOB_GROUPS = (Layer.SCAN, Layer.SCORE, Layer.CONDITIONS, "train")
 JOB_SELECTION = ("--no-dev", *(f"--group={group}" for group in JOB_GROUPS))
 # The folders to which Lambda unpacks the code and the layers.
 CODE_ROOT, LAYER_ROOT = "/var/task", "/opt"
@@ -117,10 +118,10 @@ def _add_documents(code: Path) -> None:
             raise PackagingError("The console's libraries are missing: run `npm ci --ignore-scripts` first")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, target)
-    script = ROOT / "node_modules" / "redoc" / "bundles" / "redoc.standalone.js"
-    if not script.is_file():
-        raise PackagingError("Redoc's script is missing: run `npm ci --ignore-scripts` first")
-    shutil.copy(script, folder / "redoc.standalone.js")
+    scalar = ROOT / "node_modules" / "@scalar" / "api-reference" / "dist" / "browser"
+    if not scalar.is_dir():
+        raise PackagingError("Scalar is missing: run `npm ci --ignore-scripts` first")
+    shutil.copytree(scalar, folder / "scalar", ignore=shutil.ignore_patterns("*.map", "standalone.js"))
     # A separate process runs this, because infra imports no runtime code.
     _run(sys.executable, "-m", "functions.openapi", str(folder / "openapi.json"))
 

@@ -1,7 +1,7 @@
 """Lists the project's packages and checks them for known vulnerabilities: ``python -m infra.supply_chain``.
 
 uv and npm write bills of materials (CycloneDX) of the locked packages below ``build/sbom``, and query the databases of
-known vulnerabilities. A third bill lists what Redoc's makers bundled into the script of the documentation page. A
+known vulnerabilities. A third bill lists what Scalar's makers bundled into the scripts of `/docs`. A
 vulnerability fails the run. A database that can't be reached is reported but does not.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from infra.groups import Layer
 from infra.package import JOB_GROUPS
-from infra.redoc_bill import redoc_bill
+from infra.scalar_bill import scalar_bill
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "build" / "sbom"
@@ -75,13 +75,13 @@ def npm_bill() -> Finding:
 
 
 def script_bill() -> Finding:
-    """Writes the bill of the packages in Redoc's script, the only npm code that users run."""
-    path = OUTPUT / "redoc.cdx.json"
+    """Writes the bill of the packages in Scalar's scripts, which users' browsers run on ``/docs``."""
+    path = OUTPUT / "scalar.cdx.json"
     try:
-        path.write_text(json.dumps(redoc_bill(ROOT), indent=2))
+        path.write_text(json.dumps(scalar_bill(ROOT), indent=2))
     except FileNotFoundError as error:
-        return Finding(False, f"no bill of materials of Redoc's script: {error.filename} is missing; run `make setup`")
-    return Finding(True, f"{len(components(path))} packages in Redoc's script: {path.relative_to(ROOT)}")
+        return Finding(False, f"no bill of materials of Scalar: {error.filename} is missing; run `make setup`")
+    return Finding(True, f"{len(components(path))} packages in Scalar's scripts: {path.relative_to(ROOT)}")
 
 
 def _bill(done: "subprocess.CompletedProcess[str]", path: Path, what: str, needed: str) -> Finding:

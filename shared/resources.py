@@ -210,6 +210,7 @@ class Resources(Clients):
             JobKind.EVALUATION: self.settings.evaluation_state_machine_arn,
             JobKind.SCAN: self.settings.scan_state_machine_arn,
             JobKind.PREDICTION: self.settings.prediction_state_machine_arn,
+            JobKind.DECISION_RUN: self.settings.decision_run_state_machine_arn,
         }
         return JobLauncher(self.step_functions, self.sagemaker, arns)
 

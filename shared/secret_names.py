@@ -1,6 +1,7 @@
 """Finds values in free-form content that have the name of a secret, at any depth, and hides them."""
 
 import re
+from functools import lru_cache
 from typing import Any
 
 HIDDEN = "***"
@@ -22,6 +23,8 @@ _NAMED = re.compile(
 _SHAPED = re.compile(r"\b(ik_|whsec_|Bearer )[A-Za-z0-9_\-.=+/]{8,}")
 
 
+# The rows of a table have the same names.
+@lru_cache(maxsize=4096)
 def is_secret_name(name: str) -> bool:
     return bool(_SECRET.search("".join(_WORD.findall(name)).lower()))
 

@@ -46,6 +46,7 @@ class Settings(BaseModel):
     evaluation_state_machine_arn: str | None = None
     scan_state_machine_arn: str | None = None
     prediction_state_machine_arn: str | None = None
+    decision_run_state_machine_arn: str | None = None
     # Of the rows of a run, up to which functions work on them; a SageMaker job works on more.
     function_run_rows: int = Field(default=50_000_000, ge=0)
     webhook_secret_arn: str | None = None
@@ -55,6 +56,8 @@ class Settings(BaseModel):
     # Where messages to the spaces' own webhook endpoints wait.
     webhook_queue_url: str | None = None
     job_source_uri: str | None = None
+    # The archive of packages that a function unpacks, because they don't fit beside its layers.
+    packages_uri: str | None = None
     training_image_cpu: str | None = None
     training_image_gpu: str | None = None
     # Comma-separated, in the order of preference: the next one is tried when AWS has no capacity.

@@ -6,7 +6,7 @@ when the alias is deleted. All that a promotion depends on is checked again in i
 
 from boto3.dynamodb.conditions import Attr
 
-from functions.checkpoints.comparisons import compare, gain
+from functions.checkpoints.comparisons import Paired, PairedTests, gain
 from shared.checkpoints.aliases import CheckpointAliases, alias_key, unknown_alias
 from shared.clock import Clock
 from shared.dynamodb.repository import Repository
@@ -33,13 +33,18 @@ from shared.models.checkpoint_alias import (
     CheckpointAlias,
     CheckpointAliasPut,
     Comparison,
+    ComparisonTest,
     NotWorse,
     PromotionGate,
     PromotionGatePut,
 )
 from shared.models.evaluation import Evaluation
+from shared.models.job import MetricName
+from shared.space_binding import BoundThreads
 from shared.spaces.members import SpaceContext
 
+# Scores of two evaluations have 14 MB, read.
+COMPARED_AT_ONCE = 4
 _EXISTS = Attr("PK").exists()
 
 
@@ -50,8 +55,9 @@ class PromotionRefusedError(ConflictError):
 
 
 class Promotions:
-    def __init__(self, table: Table, aliases: CheckpointAliases, clock: Clock) -> None:
+    def __init__(self, table: Table, aliases: CheckpointAliases, tests: PairedTests, clock: Clock) -> None:
         self._aliases = aliases
+        self._tests = tests
         self._checkpoints = Repository(table, Checkpoint, kind="checkpoint", clock=clock)
         self._evaluations = Repository(table, Evaluation, kind="evaluation", clock=clock)
         self._benchmarks = Benchmarks(table, clock)
@@ -277,30 +283,49 @@ class Promotions:
         if rule is None or than is None:
             return []
         ids = {score.evaluation_id for score in scores.values()}
-        outcomes = {key: each.result for key, each in self._evaluations.get_many(space_id, ids).items()}
-        comparisons = []
+        evaluations = self._evaluations.get_many(space_id, ids)
         for each in required:
-            mine, theirs = scores[checkpoint_id, each], scores.get((than, each))
-            value, against = mine.metrics.get(rule.metric), theirs.metrics.get(rule.metric) if theirs else None
-            if theirs is None or value is None or against is None:
+            if any(_value(scores.get((one, each)), rule.metric) is None for one in (checkpoint_id, than)):
                 raise PromotionRefusedError(
                     f"The checkpoint can't be compared with {than}: on the benchmark {each} one of them has no "
                     f"{rule.metric}. Evaluate both with POST /evaluations first."
                 )
-            both = outcomes.get(mine.evaluation_id), outcomes.get(theirs.evaluation_id)
-            test, p_value = compare(rule.metric, value, against, both)
-            comparison = Comparison(
-                benchmark_id=each,
-                metric=rule.metric,
-                value=value,
-                against=against,
-                against_checkpoint_id=than,
-                test=test,
-                p_value=p_value,
-            )
+
+        def compared(benchmark_id: str) -> Comparison:
+            both = [scores[one, benchmark_id] for one in (checkpoint_id, than)]
+            mine, theirs = (evaluations.get(score.evaluation_id) for score in both)
+            value, against = (float(score.metrics[rule.metric] or 0) for score in both)
+            paired = self._tests.compare(rule.metric, mine, theirs)
+            return _comparison(benchmark_id, rule, (value, against), than, paired)
+
+        with BoundThreads(COMPARED_AT_ONCE) as pool:
+            comparisons = list(pool.map(compared, required))
+        for comparison in comparisons:
             _require_not_worse(comparison, rule)
-            comparisons.append(comparison)
         return comparisons
+
+
+def _value(score: Score | None, metric: MetricName) -> float | None:
+    return score.metrics.get(metric) if score else None
+
+
+def _comparison(
+    benchmark_id: str, rule: NotWorse, values: tuple[float, float], than: str, paired: Paired | None
+) -> Comparison:
+    lowest, highest = paired.bounds(rule.confidence) if paired else (None, None)
+    return Comparison(
+        benchmark_id=benchmark_id,
+        metric=rule.metric,
+        value=values[0],
+        against=values[1],
+        against_checkpoint_id=than,
+        test=paired.test if paired else ComparisonTest.VALUES,
+        p_value=paired.p_value if paired else None,
+        difference=paired.difference if paired else gain(rule.metric, *values),
+        lowest_difference=lowest,
+        highest_difference=highest,
+        rows=paired.rows if paired else None,
+    )
 
 
 def _fits(gate: PromotionGate, required: list[str]) -> bool:
@@ -321,15 +346,18 @@ def _require_thresholds(gate: PromotionGatePut, scores: dict[str, Score]) -> Non
 
 
 def _require_not_worse(comparison: Comparison, rule: NotWorse) -> None:
-    difference = gain(rule.metric, comparison.value, comparison.against)
+    difference = comparison.difference or 0.0
     drop_allowed = rule.largest_drop if rule.largest_drop is not None else (0 if comparison.p_value is None else None)
     is_worse = comparison.p_value is not None and comparison.p_value < 1 - rule.confidence
     if is_worse or (drop_allowed is not None and -difference > drop_allowed):
-        p_value = "" if comparison.p_value is None else f", p = {comparison.p_value:.4f}"
+        details = ""
+        if comparison.p_value is not None:
+            bounds = f"between {comparison.lowest_difference:.5f} and {comparison.highest_difference:.5f}"
+            details = f" on {comparison.rows} common rows: {difference:.5f}, {bounds}, p = {comparison.p_value:.4f}"
         raise PromotionRefusedError(
             f"The checkpoint is worse than {comparison.against_checkpoint_id} on the benchmark "
             f"{comparison.benchmark_id}: {rule.metric} is {comparison.value}, against {comparison.against} "
-            f"(test: {comparison.test}{p_value})."
+            f"(test: {comparison.test}{details})."
         )
 
 

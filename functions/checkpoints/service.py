@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from functions.checkpoints.comparisons import PairedTests
 from functions.checkpoints.promotions import Promotions
 from shared.checkpoints.aliases import CheckpointAliases
 from shared.clock import Clock
@@ -28,7 +29,7 @@ class CheckpointService:
     def __init__(self, table: Table, s3: "S3Client", scorers: Scorers, clock: Clock) -> None:
         self._checkpoints = Repository(table, Checkpoint, kind="checkpoint", clock=clock)
         self._aliases = CheckpointAliases(table, clock)
-        self._promotions = Promotions(table, self._aliases, clock)
+        self._promotions = Promotions(table, self._aliases, PairedTests(s3), clock)
         self._s3 = s3
         self._scorers = scorers
 

@@ -7,10 +7,11 @@ from shared.dynamodb.repository import is_identifier
 from shared.dynamodb.table import Item, Table
 from shared.dynamodb.time_ordered_ids import made_at
 from shared.errors import ValidationFailedError
-from shared.insights.ledger import contact_of, ledger_partition, mention_of, reaction_of
+from shared.insights.ledger import contact_of, ledger_partition, mention_of, reaction_of, releases
 from shared.insights.store import InsightPolicies
 from shared.models.client_history import ClientEvent, ClientEventKind
 from shared.models.client_key import ClientName, digest_of
+from shared.models.contact import ContactStatus
 from shared.models.insight import InsightPolicy
 from shared.models.persona import Persona
 
@@ -53,6 +54,11 @@ class Customers:
             for item in self._table.query(ledger_partition(customer.space_id, digest)):
                 yield digest, item
 
+    def with_releases(self, customer: Customer, events: list[ClientEvent]) -> list[ClientEvent]:
+        """Returns the events, and when reservations of runs ended."""
+        found = releases(self._table, customer.space_id, {each.hold for each in events if each.hold})
+        return [each.model_copy(update={"released_at": found.get(each.hold or "")}) for each in events]
+
 
 def events_of(item: Item) -> Iterator[ClientEvent]:
     """Yields what an item of a ledger says about the customer."""
@@ -64,6 +70,7 @@ def events_of(item: Item) -> Iterator[ClientEvent]:
             occurred_at=contact.occurred_at,
             action_id=contact.action_id,
             channel=contact.channel,
+            hold=contact.hold if contact.status is ContactStatus.RESERVED else None,
             reserved_until=contact.reserved_until,
             status=contact.status,
         )

@@ -23,4 +23,5 @@ class HistoryService:
         wanted.sort(key=lambda each: (each.occurred_at, each.kind, each.id), reverse=True)
         data, rest = wanted[:limit], wanted[limit:]
         data += takewhile(lambda each: each.occurred_at == data[-1].occurred_at, rest)
+        data = self._customers.with_releases(customer, data)
         return ClientHistory(client_key=customer.key, data=data, has_more=len(data) < len(wanted))

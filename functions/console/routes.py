@@ -9,12 +9,11 @@ import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Response
 
-from shared.errors import NotFoundError
 from shared.http.errors import errors
+from shared.http.pages import CACHED, MEDIA_TYPES, file_response, page, policy, sign_in_origins
 from shared.http.routers import GroupRouter
 from shared.models.base import Model
 from shared.settings import Settings
@@ -22,13 +21,11 @@ from shared.settings import Settings
 router = GroupRouter("console", prefix="")
 
 STATIC = Path(__file__).parent / "static"
+PAGE = STATIC / "index.html"
 # Packaging copies the libraries here. A checkout has them where npm installs them.
 LIBRARIES = Path(__file__).parent / "libraries"
 NODE_MODULES = Path(__file__).parents[2] / "node_modules"
 LIBRARY_LIST = Path(__file__).parent / "libraries.txt"
-MEDIA_TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css"}
-# Files change only with a release.
-CACHED = {"Cache-Control": "public, max-age=300"}
 
 
 class SignIn(Model):
@@ -59,44 +56,22 @@ def _files() -> dict[str, Path]:
 
 
 @cache
-def _page() -> str:
-    return (STATIC / "index.html").read_text(encoding="utf-8")
-
-
-@cache
 def _import_map_digest() -> str:
-    (import_map,) = re.findall(r'<script type="importmap">(.*?)</script>', _page())
+    (import_map,) = re.findall(r'<script type="importmap">(.*?)</script>', PAGE.read_text(encoding="utf-8"))
     return base64.b64encode(hashlib.sha256(import_map.encode()).digest()).decode()
 
 
 def _policy(settings: Settings) -> str:
     """Returns the page's policy: our own scripts, and requests to this API, the sign-in, and the bucket of uploads."""
-    origins = [_origin(address) for address in (settings.console_sign_in_url, settings.console_pool_url) if address]
+    origins = sign_in_origins(settings)
     origins += [f"https://{settings.bucket_name}.s3.{settings.aws_region}.amazonaws.com"] if settings.aws_region else []
-    return "; ".join(
-        (
-            "default-src 'none'",
-            f"script-src 'self' 'sha256-{_import_map_digest()}'",
-            "style-src 'self'",
-            " ".join(("connect-src 'self'", *dict.fromkeys(origins))),
-            "img-src data:",
-            "base-uri 'none'",
-            "form-action 'self'",
-            "frame-ancestors 'none'",
-        )
-    )
-
-
-def _origin(address: str) -> str:
-    scheme, host = urlsplit(address)[:2]
-    return f"{scheme}://{host}"
+    return policy(scripts=[f"'sha256-{_import_map_digest()}'"], origins=origins)
 
 
 @router.get("/console", extension=True, include_in_schema=False)
 def get_console(settings: CurrentSettings) -> Response:
     """Get the console's page."""
-    headers = {**CACHED, "Content-Security-Policy": _policy(settings)}
-    return Response(_page(), media_type="text/html", headers=headers)
+    return page(PAGE, _policy(settings))
 
 
 @router.get("/console/config.json", extension=True, include_in_schema=False)
@@ -116,7 +91,4 @@ def get_console_config(settings: CurrentSettings, response: Response) -> SignIn:
 @router.get("/console/{file:path}", extension=True, include_in_schema=False, responses=errors(404))
 def get_console_file(file: str) -> Response:
     """Get a script or a style sheet of the console."""
-    path = _files().get(file)
-    if path is None or not path.is_file():
-        raise NotFoundError("The console has no such file. Open /console, or run `make setup` in a checkout.")
-    return Response(path.read_bytes(), media_type=MEDIA_TYPES[path.suffix], headers=CACHED)
+    return file_response(_files(), file)

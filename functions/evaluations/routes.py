@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import Depends, Response
+from fastapi.responses import HTMLResponse
 
 from functions.evaluations.service import EvaluationService
 from shared.dependencies import CurrentResources
@@ -11,6 +12,7 @@ from shared.http.parameters import After, IdempotencyKey, Limit, tagged
 from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import Page
 from shared.models.evaluation import Evaluation, EvaluationCreate
+from shared.reports.style import REPORT_HEADERS
 
 router = GroupRouter("evaluations")
 
@@ -56,3 +58,17 @@ def get_evaluation(
 ) -> Evaluation:
     """Get an evaluation with its curve."""
     return tagged(response, service.get(context, id))
+
+
+@router.get(
+    "/{id}/report",
+    extension=True,
+    response_class=HTMLResponse,
+    responses=errors(403) | {200: {"content": {"text/html": {}}}},
+)
+def get_evaluation_report(id: str, context: CurrentContext, service: CurrentEvaluationService) -> HTMLResponse:
+    """Get an evaluation's report: one HTML file to read offline or print.
+
+    It has the metrics with their intervals, curves, calibration, warnings, and the versions of files.
+    """
+    return HTMLResponse(service.report(context, id), headers=REPORT_HEADERS)

@@ -61,6 +61,18 @@ class EvaluationService:
         context.require_creator(evaluation.created_by, "read the evaluation; its scores are on the leaderboards")
         return evaluation
 
+    def report(self, context: SpaceContext, evaluation_id: str) -> str:
+        """Returns the report of an evaluation as an HTML file. Raises the errors of ``get``."""
+        # Other requests need nothing of it.
+        from functions.evaluations.report import evaluation_report
+
+        evaluation, store = self.get(context, evaluation_id), self._evaluations
+        checkpoints = store.checkpoints.get_many(context.space_id, [evaluation.checkpoint_id])
+        benchmarks = store.benchmarks.repository.get_many(context.space_id, [evaluation.benchmark_id])
+        return evaluation_report(
+            evaluation, checkpoints.get(evaluation.checkpoint_id), benchmarks.get(evaluation.benchmark_id)
+        )
+
     def list_after(self, context: SpaceContext, after: str, limit: int) -> Page[Evaluation]:
         """Returns all evaluations for the owner of the space, and their own ones for other members."""
         if context.is_owner:

@@ -6,10 +6,12 @@ a workflow's own last step having arrived.
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from shared.aws.executions import ExecutionStatus
 from shared.errors import NotFoundError
 from shared.jobs.failures import Failure, explain
+from shared.models.decision_run import DecisionRun
 from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
 from shared.models.prediction import PredictionRun
@@ -53,7 +55,10 @@ class Convergence:
         self._connector_scans = resources.connector_scans
         self._evaluations = resources.evaluations
         self._due_evaluations = resources.due_evaluations
-        self._predictions = Runs(resources.table, PredictionRun, JobKind.PREDICTION, resources.clock)
+        self._runs: dict[JobKind, Runs[Any]] = {
+            JobKind.PREDICTION: Runs(resources.table, PredictionRun, JobKind.PREDICTION, resources.clock),
+            JobKind.DECISION_RUN: Runs(resources.table, DecisionRun, JobKind.DECISION_RUN, resources.clock),
+        }
         self._publisher = resources.run_publisher
         self._job_usages = JobUsages(resources.table, resources.clock)
         self._spaces = Spaces(resources.table, resources.clock)
@@ -68,7 +73,7 @@ class Convergence:
             self._converge_training(job)
         elif job.kind is JobKind.EVALUATION:
             self._converge_evaluation(job)
-        elif job.kind is JobKind.PREDICTION:
+        elif job.kind in self._runs:
             self._converge_run(job)
         else:
             self._converge_scan(job)
@@ -81,7 +86,7 @@ class Convergence:
             if job.kind is JobKind.TRAINING:
                 ended = self._trainings.end(job.space_id, job.id, JobStatus.STOPPED, {"error": _SPACE_DELETED})
                 has_due = ended.status is JobStatus.SUCCEEDED
-            elif job.kind is JobKind.PREDICTION:
+            elif job.kind in self._runs:
                 self._end_run(job, Failure(JobStatus.STOPPED, _SPACE_DELETED))
                 has_due = False
             else:
@@ -143,7 +148,7 @@ class Convergence:
 
     def _converge_run(self, job: JobReference) -> None:
         try:
-            status = self._predictions.repository.get(job.space_id, job.id).status
+            status = self._runs[job.kind].repository.get(job.space_id, job.id).status
         except NotFoundError:
             self._put_away(job)
             return
@@ -157,10 +162,10 @@ class Convergence:
             self._report(job, finding)
 
     def _end_run(self, job: JobReference, failure: Failure) -> None:
-        run = self._predictions.repository.get(job.space_id, job.id)
+        run = self._runs[job.kind].repository.get(job.space_id, job.id)
         if not run.status.is_final:
             self._publisher.withdraw(job.space_id, run)
-            self._predictions.end(job.space_id, job.id, failure.status, {"error": failure.error})
+            self._runs[job.kind].end(job.space_id, job.id, failure.status, {"error": failure.error})
 
     def _converge_scan(self, job: JobReference) -> None:
         if job.parent_id is None:

@@ -8,9 +8,9 @@ from functions.insights.decisions import Decider
 from functions.insights.experiment_service import ExperimentService
 from functions.insights.policies import PolicyService
 from functions.insights.reactions import ReactionService
-from functions.insights.scoring import PropensityScorer
 from functions.insights.service import InsightService
 from shared.checkpoints.aliases import CheckpointAliases
+from shared.decisions.scoring import PropensityScorer
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.parameters import After, ExpectedVersion, IdempotencyKey, Limit, tagged

@@ -7,9 +7,10 @@ from typing import Any
 from anyio.to_thread import run_sync as in_thread
 
 from functions.insights.decisions import Decider, Decision, Winner, missing_key
-from functions.insights.wording import GeneratedText, PromptFacts, Writer, plain_text
+from functions.insights.wording import Writer
 from shared.checkpoints.lineages import Lineages
 from shared.clock import Clock, new_id
+from shared.decisions.words import GeneratedText, PromptFacts, content, plain_text
 from shared.dynamodb.repository import Idempotency
 from shared.dynamodb.table import Write, repeat_on_conflict
 from shared.errors import UnavailableError
@@ -18,15 +19,11 @@ from shared.insights.ledger import LedgerChangedError, Report, ReportedContact
 from shared.insights.store import Insights
 from shared.llm.language_models import Caller, LanguageModelAccess
 from shared.models.action import Action
-from shared.models.channel_template import ACTION_FIELDS, render
 from shared.models.contact import ContactStatus
 from shared.models.insight import FinishReason, Insight, InsightCreate, InsightPolicy, Wording
 from shared.models.lineage import Lineage
 from shared.spaces.members import SpaceContext
 
-# The limits of one placeholder's value and of a whole message.
-VALUE_CHARACTERS = 10_000
-CONTENT_CHARACTERS = 200_000
 _UNWRITTEN = UnavailableError("The text is being written. Get the insight again in half a minute.")
 
 
@@ -200,7 +197,7 @@ def _texts(decision: Decision, request: InsightCreate, text: GeneratedText) -> d
     """Returns the fields of an insight that depend on its text."""
     return {
         "argument": text.argument,
-        "argument_content": _content(decision, decision.winner, text) if decision.winner else "",
+        "argument_content": content(decision.winner.action, decision.client.fields, text) if decision.winner else "",
         "argument_thinking": text.argument_thinking,
         "best_channel": text.best_channel,
         "best_time": text.best_time,
@@ -225,19 +222,3 @@ def _without_key(policy: InsightPolicy) -> str:
     return (
         f"No field names the customer, so only exactly the same client counts as the same one: {missing_key(policy)}."
     )
-
-
-def _content(decision: Decision, winner: Winner, text: GeneratedText) -> str:
-    """Returns the message to the client: the filled channel template, or the argument if there is no template."""
-    action = winner.action
-    if not action.channel_template:
-        return text.argument
-    values: dict[str, Any] = {
-        **{f"client.{name}": value for name, value in decision.client.fields.items()},
-        **{f"action.{name}": getattr(action, name) for name in ACTION_FIELDS},
-        "insight": text.insight,
-        "argument": text.argument,
-        "best_time": text.best_time,
-    }
-    shown = {name: "" if value is None else str(value)[:VALUE_CHARACTERS] for name, value in values.items()}
-    return render(action.channel_template, shown)[:CONTENT_CHARACTERS]

@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Awaitable, Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import date, timedelta
+from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 
+from shared.decisions.words import CutOffError, GeneratedText, PromptFacts, plain_text
 from shared.errors import ApiError
 from shared.llm.completions import BrokenResponseError, Completion, UnknownModelError, UpstreamTimeoutError
 from shared.llm.language_models import (
@@ -19,10 +19,9 @@ from shared.llm.language_models import (
     read_structured,
 )
 from shared.llm.tokens import BYTES_PER_TOKEN
-from shared.models.action import Action
 from shared.models.cluster import LanguageModel
 from shared.models.inference_log import CallType
-from shared.models.insight import FinishReason, InsightCreate, InsightUsage, ReasonCode, Timeliness
+from shared.models.insight import InsightCreate, InsightUsage, Timeliness
 from shared.text.comparison import comparable_text
 
 COMPLETION_TOKENS = 900
@@ -47,46 +46,12 @@ _INSTRUCTIONS = (
 
 
 @dataclass(frozen=True)
-class PromptFacts:
-    """The facts of a prompt. ``other_names`` are the names of offers that the text must not mention."""
-
-    client: Mapping[str, Any]
-    action: Action
-    reason_codes: list[ReasonCode]
-    channels: list[str]
-    today: date
-    other_names: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class GeneratedText:
-    """The text of an insight. ``error`` is the reason why no language model wrote it."""
-
-    insight: str = ""
-    argument: str = ""
-    thinking: str = ""
-    argument_thinking: str = ""
-    best_channel: str = ""
-    best_time: str = ""
-    timeliness: str = ""
-    finish_reason: FinishReason = FinishReason.STOP
-    error: str | None = None
-    model: str | None = None
-    prompt: str = ""
-    usage: InsightUsage = field(default_factory=InsightUsage)
-
-
-@dataclass(frozen=True)
 class WriterModel:
     """The language model that writes the text, or the reason why no model does."""
 
     models: LanguageModels | None = None
     model: LanguageModel | None = None
     failure: ApiError | None = None
-
-
-class CutOffError(BrokenResponseError):
-    """Error raised when the completion reaches its token limit before its end."""
 
 
 class Writer:
@@ -127,46 +92,6 @@ class Writer:
         if len(facts.channels) < 2:
             texts["best_channel"] = next(iter(facts.channels), "")
         return GeneratedText(**texts, model=record.model, prompt=prompt, usage=usage)
-
-
-def plain_text(facts: PromptFacts, error: ApiError | None = None, **details: Any) -> GeneratedText:
-    """Returns a text that lists the reasons and the facts, without a language model, because of ``error`` if any."""
-    action = facts.action
-    reasons = [f"{code.feature} ({code.value}) {code.direction} it" for code in facts.reason_codes]
-    why = f" {_sentence('The reasons: ' + ', '.join(reasons))}" if reasons else ""
-    facts_text = (action.name, action.description, action.custom_insights or "")
-    end = action.end_date.date() if action.end_date else None
-    return GeneratedText(
-        insight=f"'{action.name}' has the best score of all offers for this client.{why}",
-        argument=" ".join(_sentence(text) for text in facts_text if text.strip()),
-        best_channel=next(iter(facts.channels), ""),
-        best_time=f"by {end}" if end else "any time",
-        timeliness=_timeliness(end, facts.today),
-        finish_reason=_finish_reason(error),
-        error=error.message if error else None,
-        **details,
-    )
-
-
-def _finish_reason(error: ApiError | None) -> FinishReason:
-    if error is None:
-        return FinishReason.PLAIN
-    return FinishReason.LENGTH if isinstance(error, CutOffError) else FinishReason.ERROR
-
-
-def _timeliness(end: date | None, today: date) -> Timeliness:
-    """Returns how soon the client must hear of the offer before its end."""
-    left = end - today if end else None
-    if left is None or left > timedelta(days=31):
-        return Timeliness.LATER if left else Timeliness.THIS_MONTH
-    if left <= timedelta(days=1):
-        return Timeliness.IMMEDIATE
-    return Timeliness.THIS_WEEK if left <= timedelta(days=7) else Timeliness.THIS_MONTH
-
-
-def _sentence(text: str) -> str:
-    text = text.strip()
-    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _schema(facts: PromptFacts) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def main() -> NoReturn:
     """Installs the packages and runs the job that the command line names."""
     signal.signal(signal.SIGTERM, _stop)
     parser = argparse.ArgumentParser()
-    parser.add_argument("--job", required=True, choices=("train", "evaluate", "predict"))
+    parser.add_argument("--job", required=True, choices=("train", "evaluate", "predict", "decide"))
     job = parser.parse_args().job
     base = Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
     wheels = base / "input" / "data" / "wheels"

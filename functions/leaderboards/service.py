@@ -3,16 +3,18 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from itertools import pairwise
 from typing import NamedTuple
 
+from functions.leaderboards.shared_ranks import COMPARED_ROWS, RankedPlace, Replicates, shared_rank
 from shared.dynamodb.repository import cursor_id
 from shared.errors import Detail, InvalidCursorError, ValidationFailedError
 from shared.evaluations.benchmarks import Benchmarks, KnownBenchmark
 from shared.evaluations.scores import Ranking, Score, ScoreEntry, Scores
 from shared.models.base import Page, format_timestamp
 from shared.models.job import LOWER_IS_BETTER, MetricName
-from shared.models.leaderboard import Direction, LeaderboardQuery, LeaderboardRow
+from shared.models.leaderboard import Direction, LeaderboardQuery, LeaderboardRow, RankTest
 from shared.space_binding import BoundThreads
 from shared.spaces.members import SpaceContext
 
@@ -43,6 +45,14 @@ class OrderedEntry(NamedTuple):
             return True, 0.0, self.entry.checkpoint_id
         ordered = self.value if direction is Direction.ASCENDING else -self.value
         return False, ordered, self.entry.checkpoint_id
+
+
+class Order(NamedTuple):
+    """What rows are ordered by, and the rank of each value."""
+
+    metric: MetricName
+    benchmarks: Sequence[KnownBenchmark]
+    ranks: Mapping[float, int]
 
 
 class LeaderboardService:
@@ -76,16 +86,18 @@ class LeaderboardService:
             )
             position = last.position(query.direction)
             following = [candidate for candidate in matching if candidate.position(query.direction) > position]
-        page = following[: query.limit]
+        page, ranks = following[: query.limit], _ranks(matching, metric)
         benchmarks = {
             candidate.entry.checkpoint_id: [
                 board.benchmark for board in selected if candidate.entry.checkpoint_id in board.entries
             ]
             for candidate in page
         }
+        compared = [*_above(matching, page, metric), *page]
+        order = Order(metric, [board.benchmark for board in ordering], ranks)
         return Page(
             count=len(matching),
-            data=self._rows(context, page, benchmarks, _ranks(matching, metric), len(selected)),
+            data=self._rows(context, page, benchmarks, compared, order, len(selected)),
             has_more=len(following) > len(page),
         )
 
@@ -108,11 +120,30 @@ class LeaderboardService:
         )
         page = [OrderedEntry(entry, entry.value) for entry in entries[: query.limit]]
         benchmarks = {candidate.entry.checkpoint_id: [benchmark] for candidate in page}
+        ranks = self._counted_ranks(ranking, page, descending=descending)
+        compared = [*self._next_better(ranking, ranks), *page]
+        order = Order(ranking.metric, [benchmark], ranks)
         return Page(
             count=self._scores.count(ranking),
-            data=self._rows(context, page, benchmarks, self._counted_ranks(ranking, page, descending=descending), 1),
+            data=self._rows(context, page, benchmarks, compared, order, 1),
             has_more=len(entries) > len(page),
         )
+
+    def _next_better(self, ranking: Ranking, ranks: dict[float, int]) -> list[OrderedEntry]:
+        """Returns the rows next above the best of these values, and adds their values to the ranks."""
+        best = min(ranks, key=lambda value: ranks[value], default=None)
+        if best is None or ranks[best] == 1:
+            return []
+        higher = ranking.metric not in LOWER_IS_BETTER
+        entries = self._scores.better(ranking, best, COMPARED_ROWS, higher=higher)
+        values = list(dict.fromkeys(each.value for each in entries if each.value is not None))
+        equal = self._scores.count_equal(ranking, values)
+        rank = ranks[best]
+        for value in values:
+            # Another request may have written between the two reads.
+            rank = max(rank - equal[value], 1)
+            ranks[value] = rank
+        return [OrderedEntry(entry, entry.value) for entry in entries]
 
     def _counted_ranks(self, ranking: Ranking, page: Sequence[OrderedEntry], *, descending: bool) -> dict[float, int]:
         """Returns the ranks of a page's values: counted for the first, then by how many share each value."""
@@ -175,23 +206,41 @@ class LeaderboardService:
         context: SpaceContext,
         page: Sequence[OrderedEntry],
         benchmarks: Mapping[str, Sequence[KnownBenchmark]],
-        ranks: Mapping[float, int],
+        compared: Sequence[OrderedEntry],
+        order: Order,
         benchmark_count: int,
     ) -> list[LeaderboardRow]:
         """Returns the rows of a page; ``benchmarks`` are those that each checkpoint was measured on."""
-        found = self._scores.get_many(
-            context.space_id,
-            [(checkpoint_id, each.id) for checkpoint_id, those in benchmarks.items() for each in those],
-        )
+        shown = [(checkpoint_id, each.id) for checkpoint_id, those in benchmarks.items() for each in those]
+        ordered = [(row.entry.checkpoint_id, each.id) for row in compared for each in order.benchmarks]
+        found = self._scores.get_many(context.space_id, dict.fromkeys([*shown, *ordered]))
+        places = _places(compared, order, found)
         rows = []
         for candidate in page:
             checkpoint_id = candidate.entry.checkpoint_id
             scores = [found[checkpoint_id, each.id] for each in benchmarks[checkpoint_id]]
             revisions = {each.id: each.revision for each in benchmarks[checkpoint_id]}
             current = [score for score in scores if score.revision == revisions[score.benchmark_id]]
-            rank = None if candidate.value is None else ranks[candidate.value]
-            rows.append(_row(scores[0], current, rank, candidate.value, benchmark_count))
+            rows.append(_row(scores[0], current, places.get(checkpoint_id), places, benchmark_count))
         return rows
+
+
+def _places(
+    rows: Iterable[OrderedEntry], order: Order, found: Mapping[tuple[str, str], Score]
+) -> dict[str, RankedPlace]:
+    """Returns the places of the rows that have a value, with what separates them, by checkpoint."""
+    compared = MetricName.ROC_AUC if order.metric is MetricName.GINI else order.metric
+    places = {}
+    for row in rows:
+        if row.value is None:
+            continue
+        scores = [(found.get((row.entry.checkpoint_id, each.id)), each.revision) for each in order.benchmarks]
+        current = [score.uncertainty.resamples for score, revision in scores if score and score.revision == revision]
+        known = [each[compared] for each in current if compared in each]
+        # Averages over other benchmarks are not compared.
+        replicates = Replicates(known, order.metric) if len(known) == len(order.benchmarks) else None
+        places[row.entry.checkpoint_id] = RankedPlace(row.value, order.ranks[row.value], replicates)
+    return places
 
 
 def _check(query: LeaderboardQuery) -> None:
@@ -263,21 +312,35 @@ def _ranks(candidates: Iterable[OrderedEntry], metric: MetricName) -> dict[float
     return ranks
 
 
+def _above(matching: Sequence[OrderedEntry], page: Sequence[OrderedEntry], metric: MetricName) -> list[OrderedEntry]:
+    """Returns the rows next above the best one of the page."""
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    best = max((sign * row.value for row in page if row.value is not None), default=math.inf)
+    better = [(sign * row.value, row.entry.checkpoint_id, row) for row in matching if row.value is not None]
+    return [row for value, _, row in nsmallest(COMPARED_ROWS, (each for each in better if each[0] > best))]
+
+
 def _row(
-    checkpoint: Score, scores: Sequence[Score], rank: int | None, order_value: float | None, benchmark_count: int
+    checkpoint: Score,
+    scores: Sequence[Score],
+    place: RankedPlace | None,
+    places: Mapping[str, RankedPlace],
+    benchmark_count: int,
 ) -> LeaderboardRow:
     """Returns one row; ``checkpoint`` is any of the checkpoint's scores, ``scores`` are those that count."""
     measured = [metric for metric in MetricName if any(metric in score.metrics for score in scores)]
     return LeaderboardRow.model_validate(
         {
-            "rank": rank,
+            "rank": place and shared_rank(place, [each for each in places.values() if each.rank < place.rank]),
+            "rank_test": RankTest.PAIRED_BOOTSTRAP if place and place.replicates else RankTest.VALUES,
             "id": checkpoint.checkpoint_id,
             "name": checkpoint.name,
             "training_id": checkpoint.training_id,
             "architecture": checkpoint.architecture,
             "benchmarks": {score.benchmark_id: score.metrics for score in scores},
+            "intervals": {score.benchmark_id: score.uncertainty.intervals for score in scores},
             "average": {metric: _mean(score.metrics.get(metric) for score in scores) for metric in measured},
-            "order_value": order_value,
+            "order_value": place and place.value,
             "coverage": len(scores) / benchmark_count,
             "evaluations": {score.benchmark_id: score.evaluation_id for score in scores},
             "warnings": list(dict.fromkeys(warning for score in scores for warning in score.warnings)),

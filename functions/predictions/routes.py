@@ -2,12 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Query, Response
+from fastapi import Depends, Response
 
 from functions.predictions.service import PredictionService
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
-from shared.http.parameters import After, IdempotencyKey, Limit, tagged
+from shared.http.parameters import After, AfterFile, IdempotencyKey, Limit, tagged
 from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import Page
 from shared.models.connector import Download
@@ -17,10 +17,6 @@ from shared.propensity.scorers import Scorers
 router = GroupRouter("predictions")
 # Kept between requests, so that a model is loaded once.
 _scorers = Scorers()
-
-AfterFile = Annotated[
-    str, Query(max_length=1024, description="The last file of the previous page; empty for the first page.")
-]
 
 
 async def _service(resources: CurrentResources) -> PredictionService:
@@ -50,7 +46,7 @@ def create_prediction_run(
 ) -> PredictionRun:
     """Score all rows of files with a checkpoint, from file to file. The response comes before the work begins.
 
-    The output appears in its folder at once, as Parquet files with the same columns, and `_manifest.json` last. Rows
+    The output appears in its folder as a whole, as Parquet files with the same columns, and `_manifest.json` last. Rows
     that can't be scored are reported, and the others go on.
     """
     return tagged(response, service.create(context, body, idempotency))

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import Depends, Query, Response
+from fastapi.responses import HTMLResponse
 
 from functions.trainings.logs import JobLogs
 from functions.trainings.service import TrainingService
@@ -13,6 +14,7 @@ from shared.http.routers import CurrentContext, GroupRouter
 from shared.models.base import Deleted, Page
 from shared.models.training import Training, TrainingCreate, TrainingUpdate
 from shared.models.training_log import TrainingLog
+from shared.reports.style import REPORT_HEADERS
 
 router = GroupRouter("trainings")
 
@@ -79,6 +81,20 @@ def get_training(
 ) -> Training:
     """Get a training with its checkpoints and metrics."""
     return tagged(response, service.get(context, id, include_deleted=include_deleted))
+
+
+@router.get(
+    "/{id}/report",
+    extension=True,
+    response_class=HTMLResponse,
+    responses=errors(403) | {200: {"content": {"text/html": {}}}},
+)
+def get_training_report(id: str, context: CurrentContext, service: CurrentTrainingService) -> HTMLResponse:
+    """Get a training's report, also of one deleted within the last 30 days: one HTML file to read offline or print.
+
+    It has the metrics with their intervals, curves, calibration, notes, and the versions of files and libraries.
+    """
+    return HTMLResponse(service.report(context, id), headers=REPORT_HEADERS)
 
 
 @router.get("/{id}/logs", extension=True, responses=errors(403))

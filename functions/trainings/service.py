@@ -9,6 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from functions.trainings.costs import cost_of, similar
 from functions.trainings.logs import JobLogs
 from shared.aws.training_jobs import job_name_prefix
+from shared.checkpoints.reports import CheckpointReports
 from shared.clock import Clock, new_id
 from shared.connectors.file_pins import FilePins, Pin
 from shared.dynamodb.repository import Idempotency, Modification, Repository
@@ -53,6 +54,7 @@ class TrainingService:
         self._trainings = Trainings(table, clock)
         self._storage_usages = storage_usages
         self._checkpoints = Repository(table, Checkpoint, kind="checkpoint")
+        self._reports = CheckpointReports(table)
         self._due_evaluations = due_evaluations
         self._launcher = launcher
         self._pins = pins
@@ -91,6 +93,16 @@ class TrainingService:
         With ``include_deleted`` also one deleted within the last month.
         """
         return self._complete(context, self._find(context, training_id, include_deleted=include_deleted))
+
+    def report(self, context: SpaceContext, training_id: str) -> str:
+        """Returns the report of a training, also of one deleted within the last month, as an HTML file."""
+        # Other requests need nothing of it.
+        from functions.trainings.report import training_report
+
+        training = self.get(context, training_id, include_deleted=True)
+        checkpoint_id = training.checkpoints[0].id if training.checkpoints else None
+        report = self._reports.get(context.space_id, checkpoint_id) if checkpoint_id else None
+        return training_report(training, report)
 
     def read_log(self, context: SpaceContext, training_id: str, after: str, limit: int) -> TrainingLog:
         training = self._find(context, training_id, include_deleted=True)

@@ -42,7 +42,7 @@ def prepare_run(resources: Resources, space_id: str, runs: Runs[Any], run_id: st
     tasks = plans.tasks(space_id, run.work_id)
     largest = max(task.file.size_bytes for task in tasks)
     job = {
-        "name": f"{runs.kind}-{run_id}",
+        "name": f"{runs.kind}-{run_id}".replace("_", "-"),
         "image_uri": settings.training_image_cpu,
         "instance_type": instance_types(settings, 0)[0],
         "instance_count": run.instance_count,

@@ -7,15 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
 
+from shared.settings import Settings
+
 
 def load_packages(environment: Mapping[str, str] = os.environ) -> None:
     """Unpacks the archive that ``PACKAGES_URI`` names, once for each process, and lets Python import from it.
 
     Deployments without layers have every package, and no archive.
     """
-    bucket, _, key = environment.get("PACKAGES_URI", "").removeprefix("s3://").partition("/")
-    folder = str(Path(gettempdir()) / f"packages-{Path(key).stem}")
-    if not key or folder in sys.path:
+    uri = Settings.from_environment(environment).packages_uri or ""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    folder = Path(gettempdir()) / f"packages-{Path(key).stem}"
+    # As Lambda has it in layers.
+    packages = str(folder / "python")
+    if not key or packages in sys.path:
         return
     import boto3
 
@@ -23,4 +28,4 @@ def load_packages(environment: Mapping[str, str] = os.environ) -> None:
         boto3.client("s3").download_fileobj(bucket, key, archive)
         with zipfile.ZipFile(archive) as packed:
             packed.extractall(folder)
-    sys.path.append(folder)
+    sys.path.append(packages)

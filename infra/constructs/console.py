@@ -9,7 +9,9 @@ from constructs import Construct
 from infra.settings import StageSettings
 from infra.stacks.data import DataStack
 
-CONSOLE_PATH = "console"
+# The pages that sign in, and the command line of the client (infra/client/inference_client/credentials.py).
+PAGES = ("console", "docs")
+COMMAND_LINE = "http://localhost:8977/"
 
 
 class ConsoleSignIn(Construct):
@@ -32,7 +34,7 @@ class ConsoleSignIn(Construct):
                 "CONSOLE_CLIENT_ID": data.oidc_audience,
             }
             return
-        client = self._client(data.user_pool, f"{api_url}{CONSOLE_PATH}")
+        client = self._client(data.user_pool, [f"{api_url}{page}" for page in PAGES])
         domain = cognito.UserPoolDomain(
             self,
             "Domain",
@@ -48,7 +50,7 @@ class ConsoleSignIn(Construct):
             "CONSOLE_SIGN_IN_URL": domain.base_url(),
         }
 
-    def _client(self, pool: cognito.IUserPool, url: str) -> cognito.UserPoolClient:
+    def _client(self, pool: cognito.IUserPool, pages: list[str]) -> cognito.UserPoolClient:
         return cognito.UserPoolClient(
             self,
             "Client",
@@ -57,8 +59,8 @@ class ConsoleSignIn(Construct):
             o_auth=cognito.OAuthSettings(
                 flows=cognito.OAuthFlows(authorization_code_grant=True),
                 scopes=[cognito.OAuthScope.OPENID, cognito.OAuthScope.EMAIL, cognito.OAuthScope.PROFILE],
-                callback_urls=[url],
-                logout_urls=[url],
+                callback_urls=[*pages, COMMAND_LINE],
+                logout_urls=pages,
             ),
             supported_identity_providers=[cognito.UserPoolClientIdentityProvider.COGNITO],
             # A browser can keep no secret: PKCE proves that who asks for the token began the sign-in.

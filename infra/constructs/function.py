@@ -179,6 +179,7 @@ class ServiceFunction(Construct):
             "EVALUATION_STATE_MACHINE_ARN": state_machine_arn(self, settings, Workflow.EVALUATION),
             "SCAN_STATE_MACHINE_ARN": state_machine_arn(self, settings, Workflow.CONNECTOR_SCAN),
             "PREDICTION_STATE_MACHINE_ARN": state_machine_arn(self, settings, Workflow.PREDICTION),
+            "DECISION_RUN_STATE_MACHINE_ARN": state_machine_arn(self, settings, Workflow.DECISION_RUN),
             "FUNCTION_RUN_ROWS": str(settings.function_run_rows),
             "TRAINING_IMAGE_CPU": settings.image(gpu=False),
             "TRAINING_IMAGE_GPU": settings.image(gpu=True),

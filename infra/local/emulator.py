@@ -113,6 +113,15 @@ def with_provider_url(attributes: Callable[[str], dict[str, Any]]) -> Callable[[
     return complete
 
 
+def with_confirmed_users(sign_up: Callable[..., dict[str, bool]]) -> Callable[..., dict[str, bool]]:
+    """Wraps what decides about a sign-up at a user pool. It confirms every user, because no mail brings a code here."""
+
+    def decide(*arguments: Any, **options: Any) -> dict[str, bool]:
+        return {**sign_up(*arguments, **options), "autoConfirmUser": True, "autoVerifyEmail": True}
+
+    return decide
+
+
 def with_error_class(execute: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     """Wraps ``execute`` of a Python function. Errors then have the name of their class, as in AWS."""
 
@@ -247,7 +256,7 @@ def install() -> None:
     """Installs the additions. Call this function before ministack starts."""
     from ministack import app
     from ministack.core import iam_actions, iam_evaluator
-    from ministack.services import eventbridge, lambda_svc, stepfunctions
+    from ministack.services import cognito, eventbridge, lambda_svc, stepfunctions
     from ministack.services.cloudformation import provisioners
 
     @functools.cache
@@ -261,6 +270,7 @@ def install() -> None:
     eventbridge._put_events = with_aws_source(eventbridge._put_events, "aws.sagemaker")
     lambda_svc._execute_function_warm = with_error_class(lambda_svc._execute_function_warm)
     iam_actions.dynamodb_service_context = with_request(iam_actions.dynamodb_service_context)
+    cognito._apply_presignup_trigger = with_confirmed_users(cognito._apply_presignup_trigger)
     iam_evaluator.enforce = with_aws_rules(iam_evaluator.enforce)
     app.pin_request_origin = lambda address, _: iam_evaluator.pin_request_origin(address, True)
     # Each save would log about twenty files.

@@ -21,10 +21,6 @@ def token(settings: LocalSettings, email: str, *, pool_id: str, client_id: str) 
         cognito.sign_up(
             ClientId=client_id, Username=email, Password=PASSWORD, UserAttributes=[{"Name": "email", "Value": email}]
         )
-        cognito.admin_confirm_sign_up(UserPoolId=pool_id, Username=email)
-        cognito.admin_update_user_attributes(
-            UserPoolId=pool_id, Username=email, UserAttributes=[{"Name": "email_verified", "Value": "true"}]
-        )
     except cognito.exceptions.UsernameExistsException:
         cognito.admin_set_user_password(UserPoolId=pool_id, Username=email, Password=PASSWORD, Permanent=True)
     response = cognito.initiate_auth(

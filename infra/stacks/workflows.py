@@ -46,6 +46,9 @@ from infra.stacks.data import DataStack
 BATCHING_WINDOW = cdk.Duration.seconds(5)
 STREAM_ATTEMPTS = 100
 
+# What a job does to record a part of a run.
+_PART_ACTIONS = ("BatchGetItem", "DeleteItem", "GetItem", "PutItem", "UpdateItem")
+
 
 class WorkflowsStack(cdk.Stack):
     """Workflows and event functions of one stage."""
@@ -68,8 +71,9 @@ class WorkflowsStack(cdk.Stack):
         self.evaluation = self._evaluation()
         self.training = self._training()
         self.scan = self._scan()
-        self.prediction = self._prediction()
-        self.machines = (self.training, self.evaluation, self.scan, self.prediction)
+        self.prediction = self._run(Workflow.PREDICTION, "ScoreParts", "predict")
+        self.decision_run = self._run(Workflow.DECISION_RUN, "DecideParts", "decide")
+        self.machines = (self.training, self.evaluation, self.scan, self.prediction, self.decision_run)
         self.dead_letters: list[sqs.Queue] = []
         self._scan_on_upload()
         self._reconcile_jobs()
@@ -82,6 +86,7 @@ class WorkflowsStack(cdk.Stack):
         cdk.CfnOutput(self, "EvaluationStateMachineArn", value=self.evaluation.machine.state_machine_arn)
         cdk.CfnOutput(self, "ScanStateMachineArn", value=self.scan.machine.state_machine_arn)
         cdk.CfnOutput(self, "PredictionStateMachineArn", value=self.prediction.machine.state_machine_arn)
+        cdk.CfnOutput(self, "DecisionRunStateMachineArn", value=self.decision_run.machine.state_machine_arn)
         cdk.CfnOutput(self, "JobSourceUri", value=self.job_source.s3_object_url)
         cdk.CfnOutput(self, "JobRoleArn", value=self.job_role.role_arn)
 
@@ -113,7 +118,7 @@ class WorkflowsStack(cdk.Stack):
         """Returns the archive of packages that a function unpacks, in stages with layers."""
         if spec.unpacks is None or not self._settings.layers:
             return None
-        folder = self._build / "layers" / spec.unpacks / "python"
+        folder = self._build / "layers" / spec.unpacks
         return assets.Asset(self, f"{spec.name.title().replace('-', '')}Packages", path=str(folder))
 
     def _steps(self, workflow: Workflow) -> Sequence[ServiceFunction]:
@@ -218,7 +223,10 @@ class WorkflowsStack(cdk.Stack):
             )
             for kind, actions in (
                 ("prediction", ("GetItem",)),
-                ("prediction_part", ("BatchGetItem", "DeleteItem", "GetItem", "PutItem", "UpdateItem")),
+                ("prediction_part", _PART_ACTIONS),
+                ("decision_run", ("GetItem",)),
+                ("decision_run_part", _PART_ACTIONS),
+                ("insight_contact", ("BatchGetItem", "Query")),
             )
         ]
         statements = [*files, *items, *secrets, *images, *telemetry, *network, assume_customer_roles(self)]
@@ -363,24 +371,26 @@ class WorkflowsStack(cdk.Stack):
             )
         return statements
 
-    def _prediction(self) -> StateMachine:
+    def _run(self, workflow: Workflow, work: str, job: str) -> StateMachine:
+        """Creates the machine of a kind of run. ``work`` is the function of a task, ``job`` a folder of jobs."""
         data, settings = self._data, self._settings
+        kind = workflow.replace("-", "_")
         return StateMachine(
             self,
-            "PredictionWorkflow",
-            workflow=Workflow.PREDICTION,
+            f"{kind.title().replace('_', '')}Workflow",
+            workflow=workflow,
             settings=settings,
             definition=run_definitions.batch_run(
-                "prediction", "ScoreParts", self._job_options(), job="predict", concurrency=settings.run_concurrency
+                kind, work, self._job_options(), job=job, concurrency=settings.run_concurrency
             ),
             substitutions={
                 **self._job_substitutions(),
                 "DataBucket": data.bucket.bucket_name,
                 "Table": data.table.table_name,
             },
-            functions=self._steps(Workflow.PREDICTION),
+            functions=self._steps(workflow),
             statements=[
-                *self._map_statements(Workflow.PREDICTION, RUN_FILES, RUN_FILES),
+                *self._map_statements(workflow, RUN_FILES, RUN_FILES),
                 iam.PolicyStatement(
                     actions=[
                         "sagemaker:AddTags",
@@ -390,7 +400,7 @@ class WorkflowsStack(cdk.Stack):
                         "sagemaker:StopProcessingJob",
                     ],
                     resources=[
-                        self.format_arn(service="sagemaker", resource="processing-job", resource_name="prediction-*")
+                        self.format_arn(service="sagemaker", resource="processing-job", resource_name=f"{workflow}-*")
                     ],
                 ),
                 self._pass_job_role(),

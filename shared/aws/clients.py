@@ -47,7 +47,13 @@ class Clients:
     def dynamodb(self) -> "DynamoDBClient":
         # The server has up to 50 threads for requests. DynamoDB validates parameters itself.
         client: DynamoDBClient = _client(
-            "dynamodb", read_seconds=5, attempts=4, max_pool_connections=50, parameter_validation=False
+            "dynamodb",
+            read_seconds=5,
+            attempts=4,
+            max_pool_connections=50,
+            parameter_validation=False,
+            # botocore writes its own, long one anew for each call.
+            user_agent="inference-api",
         )
         return client
 
@@ -116,6 +122,10 @@ def _client(service: str, *, read_seconds: float, attempts: int, **settings: Any
         client = session.client(service, config=config)
         if service in ("dynamodb", "s3"):
             guard_client(client)
+        if service == "dynamodb":
+            from shared.aws.item_calls import shorten_item_calls
+
+            shorten_item_calls(client)
         return client
 
     return _LazyClient(make)

@@ -24,7 +24,8 @@ ENTITIES: Upgrades = dict.fromkeys(
     (
         "action", "action_group", "api_key", "api_key_entry", "argument", "argument_change", "argument_comment",
         "argument_index", "audit", "benchmark", "catalog", "chat", "chat_turn", "checkpoint", "checkpoint_alias",
-        "checkpoint_gate", "client_erasure", "cluster", "connector", "data_model", "evaluation", "expert",
+        "checkpoint_gate", "client_erasure", "cluster", "connector", "data_model", "evaluation", "decision_run",
+        "decision_run_output", "decision_run_part", "expert",
         "expert_version", "insight", "insight_contact", "insight_experiment", "insight_policy", "insight_rate",
         "insight_reaction", "invite", "invite_email", "job", "limit_usage", "member", "membership", "object",
         "persona", "persona_key", "persona_upload", "prediction", "prediction_output", "prediction_part", "removal",

@@ -13,7 +13,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from boto3.dynamodb.conditions import Attr, ConditionBase
 from boto3.dynamodb.conditions import Key as KeyCondition
@@ -21,8 +21,9 @@ from boto3.dynamodb.conditions import Key as KeyCondition
 from shared.dynamodb.repository import is_identifier
 from shared.dynamodb.table import Item, Key, Table, Write, delete, put, update
 from shared.models.checkpoint import Checkpoint
-from shared.models.job import MetricName
+from shared.models.job import Interval, JobModel, MetricName, Resample
 
+ModelT = TypeVar("ModelT", bound=JobModel)
 MetricValues = Mapping[MetricName, float | None]
 
 # Both sort after all hexadecimal digits; "g" sorts directly after them.
@@ -60,6 +61,16 @@ def finite(metrics: MetricValues) -> dict[MetricName, float | None]:
     return {metric: value if value is not None and math.isfinite(value) else None for metric, value in metrics.items()}
 
 
+class Uncertainty(NamedTuple):
+    """How exactly the metrics of a result are known, and what a comparison with another one needs."""
+
+    intervals: Mapping[MetricName, Interval]
+    resamples: Mapping[MetricName, Resample]
+
+
+UNKNOWN = Uncertainty({}, {})
+
+
 class ScoreEntry(NamedTuple):
     """A checkpoint's value of one metric on one benchmark. The other fields are filled only on request."""
 
@@ -86,6 +97,7 @@ class Score:
     created_at: str
     version: int = 0
     warnings: Sequence[str] = ()
+    uncertainty: Uncertainty = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -135,6 +147,7 @@ class Scores:
         evaluation_id: str,
         metrics: MetricValues,
         warnings: Sequence[str] = (),
+        uncertainty: Uncertainty = UNKNOWN,
     ) -> list[Write]:
         """Returns the writes that replace the checkpoint's score on the benchmark.
 
@@ -153,6 +166,7 @@ class Scores:
             "evaluation_id": evaluation_id,
             "metrics": finite(metrics),
             "warnings": list(warnings[:LISTED_WARNINGS]),
+            **uncertainty._asdict(),
             "version": before.version + 1 if before else 1,
         }
         unchanged = Attr("version").eq(before.version) if before else Attr("PK").not_exists()
@@ -232,6 +246,14 @@ class Scores:
         )
         return [_entry(item) for item in items]
 
+    def better(self, ranking: Ranking, value: float, limit: int, *, higher: bool) -> list[ScoreEntry]:
+        """Returns the entries with the next higher, or lower, values than this one, the nearest first."""
+        own = ranking.sort_key(encode_value(value))
+        if higher:
+            # "$" sorts directly after "#".
+            return self._between(ranking, f"{own}$", ranking.sort_key(_BEHIND_VALUES), limit)
+        return self._between(ranking, ranking.sort_key(""), own, limit, newest_first=True)
+
     def count(self, ranking: Ranking) -> int:
         """Returns the number of measured checkpoints, with or without a value."""
         first = ranking.counter_key(COUNTED_DIGITS[0], "")
@@ -292,6 +314,10 @@ def _entry(item: Item) -> ScoreEntry:
     return ScoreEntry(checkpoint_id, decode_value(value), **described)
 
 
+def _models(model: type[ModelT], found: Mapping[str, Any]) -> dict[MetricName, ModelT]:
+    return {MetricName(name): model.model_validate(values) for name, values in found.items()}
+
+
 def _score(item: Item) -> Score:
     checkpoint_id, benchmark_id = item["SK"].split("#")
     metrics = {MetricName(name): None if value is None else float(value) for name, value in item["metrics"].items()}
@@ -303,5 +329,8 @@ def _score(item: Item) -> Score:
         metrics,
         version=item["version"],
         warnings=item.get("warnings", ()),
+        uncertainty=Uncertainty(
+            _models(Interval, item.get("intervals", {})), _models(Resample, item.get("resamples", {}))
+        ),
         **{name: item[name] for name in _CHECKPOINT_FIELDS},
     )

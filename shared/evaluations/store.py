@@ -16,18 +16,19 @@ from shared.dynamodb.repository import Idempotency, Repository
 from shared.dynamodb.table import Key, Table, TransactionFailedError, Write, check, delete, put, repeat_on_conflict
 from shared.errors import ConflictError, NotFoundError, ValidationFailedError
 from shared.evaluations.benchmarks import Benchmarks
-from shared.evaluations.scores import Scores, finite
+from shared.evaluations.scores import Scores, Uncertainty, finite
 from shared.jobs.store import Jobs
 from shared.models.base import Entity, Page
 from shared.models.checkpoint import Checkpoint
 from shared.models.evaluation import Evaluation, EvaluationCreate, EvaluationOutcome
-from shared.models.job import CurvePoint, EvaluationResult
+from shared.models.job import CalibrationMeasurement, CurvePoint, EvaluationResult, JobFile, ReportedFile
 from shared.models.job_limits import UNLIMITED, JobLimits
 from shared.models.job_reference import JobKind
 from shared.models.job_status import JobStatus
 from shared.space_usage.jobs import TOO_MANY_AT_ONCE, JobPlace, JobUsages, seconds_between
 
 NO_PINS: Mapping[str, str] = {}
+NOTHING: Mapping[str, Any] = {}
 _curve = TypeAdapter(list[CurvePoint])
 _BUSY = "Too many requests change the same evaluation now."
 
@@ -127,11 +128,16 @@ class Evaluations:
             return self.repository.get(space_id, evaluation_id)
 
     def get(self, space_id: str, evaluation_id: str) -> Evaluation:
-        """Returns an evaluation with its curve."""
+        """Returns an evaluation with its curve and its calibration."""
         evaluation = self.repository.get(space_id, evaluation_id)
         if evaluation.result.status is JobStatus.SUCCEEDED:
             found = self._table.get(_curve_key(space_id, evaluation_id))
             evaluation.result.curve = _curve.validate_json(found["points"]) if found else []
+            for name in ("calibration", "raw_calibration"):
+                if found and name in found:
+                    setattr(evaluation.result, name, CalibrationMeasurement.model_validate(found[name]))
+            files = found.get("files", ()) if found else ()
+            evaluation.result.files = [ReportedFile.model_validate(each) for each in files]
         return evaluation
 
     def list_after(self, space_id: str, after: str, limit: int) -> Page[Evaluation]:
@@ -177,16 +183,24 @@ class Evaluations:
         """Sets the status to ``failed`` or ``stopped`` with the reason, unless the evaluation has already ended."""
         return self._move(space_id, evaluation_id, status, {"error": error})
 
-    def succeed(self, space_id: str, evaluation_id: str, result: EvaluationResult) -> Evaluation:
-        """Stores the result and its score in one transaction, unless the evaluation has already ended."""
+    def succeed(
+        self, space_id: str, evaluation_id: str, result: EvaluationResult, artifact: JobFile | None = None
+    ) -> Evaluation:
+        """Stores the result and its score in one transaction, unless the evaluation has already ended.
+
+        ``artifact`` is where the job left the scores of single rows.
+        """
         measured = result.measurement
 
         metrics = finite(measured.metrics)
         outcome = {
             "metrics": metrics,
             "reasons": measured.reasons,
+            "intervals": measured.intervals,
             "rows": measured.rows,
             "positives": measured.positives,
+            "threshold": result.threshold,
+            "file_count": result.file_count,
             "excluded_training_rows": result.excluded_training_rows,
             "dropped_rows": result.dropped_rows,
             "warnings": result.warnings,
@@ -195,7 +209,15 @@ class Evaluations:
 
         def also(evaluation: Evaluation) -> Sequence[Write]:
             return [
-                put(_curve_key(space_id, evaluation_id), {"points": _curve.dump_json(measured.curve).decode()}),
+                put(
+                    _curve_key(space_id, evaluation_id),
+                    {
+                        "points": _curve.dump_json(measured.curve).decode(),
+                        "calibration": measured.calibration,
+                        "raw_calibration": measured.raw_calibration,
+                        "files": result.files,
+                    },
+                ),
                 *self.scores.record(
                     space_id,
                     self.checkpoints.get(space_id, evaluation.checkpoint_id),
@@ -204,10 +226,11 @@ class Evaluations:
                     evaluation_id,
                     metrics,
                     result.warnings,
+                    Uncertainty(measured.intervals, result.resamples),
                 ),
             ]
 
-        return self._move(space_id, evaluation_id, JobStatus.SUCCEEDED, outcome, also)
+        return self._move(space_id, evaluation_id, JobStatus.SUCCEEDED, outcome, also, {"artifact": artifact})
 
     def _move(
         self,
@@ -216,6 +239,7 @@ class Evaluations:
         status: JobStatus,
         outcome: dict[str, Any],
         also: Also = lambda _: (),
+        values: Mapping[str, Any] = NOTHING,
     ) -> Evaluation:
         def step() -> Evaluation:
             current = self.repository.get(space_id, evaluation_id)
@@ -229,7 +253,7 @@ class Evaluations:
                 result.finished_at, result.waiting = now, None
             same = Attr("result.status").eq(current.result.status)
             actions = [
-                self.repository.update_write(space_id, evaluation_id, {"result": result}, condition=same),
+                self.repository.update_write(space_id, evaluation_id, {"result": result, **values}, condition=same),
                 *(self._close(space_id, current) if status.is_final else ()),
                 *also(current),
             ]

@@ -30,6 +30,9 @@ After = Annotated[
         json_schema_extra={"pattern": f'^({_ID}|"")?$'},
     ),
 ]
+AfterFile = Annotated[
+    str, Query(max_length=1024, description="The last file of the previous page; empty for the first page.")
+]
 Limit = Annotated[int, Query(ge=1, le=100, description="Rows a page.")]
 
 _SPELLINGS = ("page_size", "pageSize")

@@ -7,9 +7,9 @@ condition that cannot be decided, because a field is missing or has another type
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import Detail, ValidationFailedError
@@ -46,10 +46,15 @@ class Compiled:
 
 @dataclass(frozen=True)
 class Failed:
-    """A condition that does not hold, and why, with the client's values."""
+    """A condition that does not hold, and why. The client's values are looked up when somebody asks for the reason."""
 
     condition: str
-    reason: str
+    problem: str
+    fields: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def reason(self) -> str:
+        return self.problem if self.fields is None else f"{self.problem}: {_values(self.fields, self.condition)}"
 
 
 @lru_cache(maxsize=1)
@@ -114,38 +119,46 @@ def _mistake(message: str) -> str:
 
 
 class ClientConditions:
-    """Tests one client against conditions."""
+    """Tests one client against conditions, each of them once."""
 
     def __init__(self, fields: Mapping[str, Any], now: datetime) -> None:
-        self._fields = {name: _readable(value) for name, value in fields.items()}
+        self._given = fields
         self._now = now
         self._activation: cel.Activation | None = None
         self._is_small: bool | None = None
+        self._tested: dict[str, Failed | None] = {}
+
+    @cached_property
+    def _fields(self) -> dict[str, Any]:
+        return {name: _readable(value) for name, value in self._given.items()}
 
     def failed(self, conditions: Sequence[str]) -> Failed | None:
         """Returns the first condition that does not hold."""
         for condition in conditions:
-            problem = self._problem(condition)
-            if problem is not None:
-                return Failed(condition, problem)
+            if condition not in self._tested:
+                self._tested[condition] = self._test(condition)
+            failed = self._tested[condition]
+            if failed is not None:
+                return failed
         return None
 
-    def _problem(self, condition: str) -> str | None:
+    def _test(self, condition: str) -> Failed | None:
         try:
             compiled = _compiled(condition)
         except ValueError as error:
-            return f"cannot be read: {error}"
+            return Failed(condition, f"cannot be read: {error}")
         if compiled.has_loop and not self._fits_loops():
-            return f"has a loop, and the client has more than {LOOP_VALUES:,} values or {LOOP_CHARACTERS:,} characters"
+            limits = f"{LOOP_VALUES:,} values or {LOOP_CHARACTERS:,} characters"
+            return Failed(condition, f"has a loop, and the client has more than {limits}")
         if self._activation is None:
             self._activation = _environments()[0].Activation({"client": self._fields, "now": self._now})
         try:
             result = compiled.expression.eval(self._activation).value()
         except RuntimeError:
-            return "takes too many steps for this client"
+            return Failed(condition, "takes too many steps for this client")
         if result is True:
             return None
-        return f"{'does not hold' if result is False else 'cannot be decided'}: {self._values(condition)}"
+        return Failed(condition, "does not hold" if result is False else "cannot be decided", self._fields)
 
     def _fits_loops(self) -> bool:
         if self._is_small is None:
@@ -154,10 +167,11 @@ class ClientConditions:
             self._is_small = len(text) <= LOOP_CHARACTERS and text.count(",") < LOOP_VALUES
         return self._is_small
 
-    def _values(self, condition: str) -> str:
-        """Returns the client's values of the fields that a condition names."""
-        shown = [f"{field} is {_shown(self._fields, field)}" for field in dict.fromkeys(_FIELD.findall(condition))]
-        return ", ".join(shown) or "it names no field of the client"
+
+def _values(fields: Mapping[str, Any], condition: str) -> str:
+    """Returns the client's values of the fields that a condition names."""
+    shown = [f"{name} is {_shown(fields, name)}" for name in dict.fromkeys(_FIELD.findall(condition))]
+    return ", ".join(shown) or "it names no field of the client"
 
 
 def _readable(value: Any) -> Any:

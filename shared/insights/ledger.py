@@ -9,10 +9,13 @@ All items of a customer are in one partition, ``insight_contact#<space>#<key>``:
 - ``~insight#<insight>`` and ``~argument#<argument>``: what was made for the customer, for the history and the erasure.
 - ``~arm#<experiment>``: the customer's arm in an experiment (see ``exposures``).
 - ``~ledger``: the version of the ledger. Each write raises it, so that a reservation fails if another was faster.
-- ``<id of a reaction>``: reactions of the time before there was a ledger.
+- ``<id of a reaction>``: reactions of the time before there was a ledger. The migration gave their ledgers a version.
+
+``insight_contact#<space>#~released``, ``<hold>`` ends all reservations under a hold, such as those of a run, by one
+write.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -44,6 +47,7 @@ REPORTS_LIMIT = 100
 _BUSY = "Too many requests change the contacts of the same customer now."
 # Of two reports with the same time, the later one here decides.
 _ORDER = (ContactStatus.RESERVED, ContactStatus.SENT, ContactStatus.FAILED, ContactStatus.SEEN)
+_LEDGERS, _HEAD = "insight_contact#", "~ledger"
 _CONTACT = "~contact#"
 _INSIGHT, _ARGUMENT = "~insight", "~argument"
 # Reports of one contact agree on these.
@@ -66,7 +70,10 @@ class Report:
 
 @dataclass(frozen=True)
 class ReportedContact:
-    """A report with what it is about. The ``default_channel`` holds if no report and no reaction names another."""
+    """A report with what it is about. The ``default_channel`` holds if no report and no reaction names another.
+
+    A reservation under a ``hold`` ends when the hold is released.
+    """
 
     contact_id: str
     report: Report
@@ -74,6 +81,7 @@ class ReportedContact:
     channel: str | None = None
     default_channel: str | None = None
     group: str | None = None
+    hold: str | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,10 @@ class History:
     contacts: list[Contact] = field(default_factory=list)
     reactions: list[PastReaction] = field(default_factory=list)
 
+    @property
+    def is_empty(self) -> bool:
+        return not self.contacts and not self.reactions
+
 
 def state_of(reports: Iterable[Report]) -> Report:
     """Returns the state of a contact: its status, and the time by which limits count it.
@@ -147,12 +159,29 @@ class Ledger:
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    def read(self, space_id: str, client_keys: Sequence[str], since: datetime) -> History:
-        """Returns what happened since this time under any of the keys. The version is the one of the first key."""
-        head = self._table.get(_head(space_id, client_keys[0])) or {}
-        history = History(int(head.get("version", 0)))
+    def read(self, space_id: str, customers: Sequence[Sequence[str]], since: datetime) -> list[History]:
+        """Returns what happened to each customer since this time, under any of the customer's keys.
+
+        The version is the one of the first key. A ledger without a version is empty, so it is not read.
+        """
+        heads = {key: _head(space_id, key) for keys in customers for key in keys}
+        found = self._table.get_many(list(heads.values()))
+        versions = {key: int(found[head]["version"]) for key, head in heads.items() if head in found}
+        histories = [self._history(space_id, keys, versions, since) for keys in customers]
+        contacts = [contact for each in histories for contact in each.contacts]
+        ended = releases(self._table, space_id, {each.hold for each in contacts if each.hold})
+        for history in histories if ended else ():
+            history.contacts[:] = [
+                each for each in history.contacts if each.status is not ContactStatus.RESERVED or each.hold not in ended
+            ]
+        return histories
+
+    def _history(self, space_id: str, keys: Sequence[str], versions: Mapping[str, int], since: datetime) -> History:
+        history = History(versions.get(keys[0], 0))
         period = KeyCondition("SK").between(id_prefix(milliseconds(since)), "~")
-        for key in client_keys:
+        for key in keys:
+            if key not in versions:
+                continue
             for item in self._table.query(ledger_partition(space_id, key), condition=period):
                 contact, reaction = contact_of(item), reaction_of(item)
                 if contact is not None and contact.occurred_at >= since:
@@ -196,11 +225,27 @@ class Ledger:
 
 
 def ledger_partition(space_id: str, client_key: str) -> str:
-    return f"insight_contact#{space_id}#{client_key}"
+    return f"{_LEDGERS}{space_id}#{client_key}"
 
 
 def _head(space_id: str, client_key: str) -> Key:
-    return Key(ledger_partition(space_id, client_key), "~ledger")
+    return Key(ledger_partition(space_id, client_key), _HEAD)
+
+
+def released(space_id: str, hold: str, now: datetime) -> Write:
+    """Returns the write that ends all reservations under a hold: no limit counts them. What was sent still counts."""
+    return put(_release(space_id, hold), {"released_at": now})
+
+
+def releases(table: Table, space_id: str, holds: Collection[str]) -> dict[str, datetime]:
+    """Returns when each of the holds was released, if it was."""
+    found = table.get_many([_release(space_id, hold) for hold in sorted(holds)])
+    return {key.sk: parse_timestamp(item["released_at"]) for key, item in found.items()}
+
+
+def _release(space_id: str, hold: str) -> Key:
+    # No digest of a customer is such a text.
+    return Key(ledger_partition(space_id, "~released"), hold)
 
 
 def _contact_key(space_id: str, client_key: str, contact_id: str) -> Key:
@@ -210,7 +255,7 @@ def _contact_key(space_id: str, client_key: str, contact_id: str) -> Key:
 def _with_report(item: Item, reported: ReportedContact) -> Item:
     """Returns the contact's item with one more report."""
     after = dict(item)
-    for name in ("action_id", "channel", "default_channel", "group"):
+    for name in ("action_id", "channel", "default_channel", "group", "hold"):
         value, known = getattr(reported, name), item.get(name)
         if value is None:
             continue
@@ -287,6 +332,7 @@ def _contact(contact_id: str, item: Item) -> Contact:
         action_id=item.get("action_id"),
         channel=channel,
         group=item.get("group"),
+        hold=item.get("hold"),
         occurred_at=state.occurred_at,
         reserved_until=state.reserved_until,
         status=state.status,
@@ -317,6 +363,13 @@ def mention_of(item: Item) -> Mention | None:
     if kind not in (_INSIGHT, _ARGUMENT):
         return None
     return Mention(kind.removeprefix("~"), entity_id, item.get("correlation_id"), item.get("idempotency"))
+
+
+def missing_head(item: Item) -> Write | None:
+    """Returns the write of the version of a ledger from the time before there was one, for one of its reactions."""
+    if not item["PK"].startswith(_LEDGERS) or not _is_of_earlier_days(item):
+        return None
+    return put(Key(item["PK"], _HEAD), {"version": 1}, Attr("PK").not_exists())
 
 
 def _is_of_earlier_days(item: Item) -> bool:

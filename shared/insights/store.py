@@ -102,6 +102,16 @@ class Counts:
         )
 
     @property
+    def item(self) -> dict[str, int]:
+        """Returns the counts as they are stored."""
+        bands = {
+            f"{name}_{band}": count
+            for band, pair in enumerate(self.bands)
+            for name, count in zip(("offered", "accepted"), pair, strict=True)
+        }
+        return {**{reaction.value: count for reaction, count in self.reactions.items()}, **bands}
+
+    @property
     def accepted(self) -> int:
         return self.reactions[Reaction.ACCEPTED]
 

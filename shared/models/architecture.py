@@ -14,9 +14,9 @@ class PublishedArchitecture(Model):
     license: str = Field(description="SPDX identifier of the license of what fits the models")
     source: str
     uses_gpus: bool = Field(description="whether `gpu_count` above 0 makes it train on a GPU; if not, that is 400")
-    uses_several_gpus: bool = Field(description="whether it trains on `gpu_count` GPUs at once; if not, above 1 is 400")
+    uses_several_gpus: bool = Field(description="whether it trains on several GPUs together; if not, above 1 is 400")
     uses_several_instances: bool = Field(
-        description="whether it trains on `instance_count` instances at once; if not, above 1 is 400"
+        description="whether it trains on several instances together; if not, above 1 is 400"
     )
     exceeds_memory: bool = Field(description="whether it trains on data that do not fit into an instance's memory")
     in_auto: str | None = Field(description="when the architecture `auto` uses it; null: never")

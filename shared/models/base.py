@@ -44,7 +44,7 @@ def end_of_day(value: Any) -> Any:
 
 def format_timestamp(value: datetime) -> str:
     """Returns RFC 3339 in UTC with microseconds and a ``Z``. The texts sort as their times do."""
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
+    return value.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 Timestamp = Annotated[

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from shared.models.base import Entity, Model
-from shared.models.job import JobFile, MetricName
+from shared.models.job import CalibrationMeasurement, CurvePoint, Interval, JobFile, MetricName, ReportedFile
 from shared.models.reading import COLUMNS_LIMIT
 
 MAX_ROWS = 10_000
@@ -21,6 +21,30 @@ class CheckpointInput(Model):
     type: str = Field(description="`numeric`, `boolean`, `categorical` or `datetime`")
 
 
+class CheckpointCalibration(Model):
+    """How well the probabilities fit the labels of the rows that the training held out."""
+
+    method: str = Field(description="`none`, `logistic` or `isotonic`: what corrects the model's own probabilities")
+    measured: CalibrationMeasurement
+    raw: CalibrationMeasurement | None = Field(description="without the correction; null without one")
+
+
+class CheckpointReport(Model):
+    """What only the report of a training shows. ``curve``, ``rows`` and ``positives`` are of the held-out rows."""
+
+    curve: list[CurvePoint]
+    rows: int
+    positives: int
+    positive_label: str
+    holdout: str
+    trained_rows: int | None
+    configuration: dict[str, Any]
+    seed: int | None
+    files: list[ReportedFile]
+    file_count: int
+    library_versions: dict[str, str]
+
+
 class Checkpoint(Entity):
     """``metrics`` are measured on the rows that the training held out."""
 
@@ -31,12 +55,15 @@ class Checkpoint(Entity):
         default_factory=list, description=f"the first {INPUTS_LIMIT} columns that the model reads, fewer of long names"
     )
     metrics: dict[MetricName, float | None]
+    intervals: dict[MetricName, Interval] = Field(default_factory=dict, description="95% intervals of the metrics")
+    calibration: CheckpointCalibration | None = Field(default=None, description="null as `input_count`")
     name: str
     size_bytes: int
     target: str | None = None
     threshold: float | None = Field(
         default=None, description="from this probability on, a row gets the positive label; null as `input_count`"
     )
+    threshold_rule: str | None = Field(default=None, description="by which the threshold was chosen")
     training_id: str
 
 

@@ -67,8 +67,8 @@ class Threshold(Model):
 class NotWorse(Model):
     """The checkpoint must not be worse than the one that ``than`` names, on each required benchmark.
 
-    It is worse when a test says so with this confidence, or when the metric falls by more than ``largest_drop``.
-    Evaluations store no scores of single rows, so the test can't pair the rows. See ``test`` in the answer.
+    It is worse when a paired test on the rows that both evaluations scored says so with this confidence, or when the
+    metric falls by more than ``largest_drop``. Without such a test, any fall counts. See ``test`` in the answer.
     """
 
     metric: MetricName = MetricName.ROC_AUC
@@ -101,13 +101,17 @@ class PromotionGate(PromotionGatePut, Entity):
 class ComparisonTest(StrEnum):
     """How two results were compared.
 
-    ``unpaired_roc``: a z-test with the standard errors of Hanley and McNeil (1982), as if each result had rows of its
-    own. ``unpaired_proportion``: a z-test of two proportions. ``values``: the values alone.
+    ``paired_delong``: the test of DeLong, DeLong and Clarke-Pearson (1988) on the rows that both evaluations scored.
+    ``paired_difference``: a z-test of the difference on these rows, by what each row adds to the metric. ``values``:
+    the values alone, if an evaluation has kept no scores of rows (those of earlier versions) or too few are common.
+    Promotions of earlier versions have ``unpaired_roc`` and ``unpaired_proportion``.
     """
 
+    PAIRED_DELONG = "paired_delong"
+    PAIRED_DIFFERENCE = "paired_difference"
+    VALUES = "values"
     UNPAIRED_ROC = "unpaired_roc"
     UNPAIRED_PROPORTION = "unpaired_proportion"
-    VALUES = "values"
 
 
 class Comparison(Model):
@@ -122,6 +126,16 @@ class Comparison(Model):
     p_value: float | None = Field(
         description="probability of such a difference, or a worse one, between equal checkpoints; null without a test"
     )
+    difference: float | None = Field(
+        default=None, description="on the common rows, or of the values without a test; positive if it is better"
+    )
+    lowest_difference: float | None = Field(
+        default=None, description="bound of the difference, with the gate's confidence; null without a test"
+    )
+    highest_difference: float | None = Field(
+        default=None, description="the same above: the checkpoint is worse if this is below 0"
+    )
+    rows: int | None = Field(default=None, description="rows that both evaluations scored; null without a test")
 
 
 class CheckpointAlias(Entity):

@@ -25,8 +25,12 @@ class ClientEvent(Model):
     action_id: str | None = None
     channel: str | None = None
     reaction: Reaction | None = None
+    released_at: Timestamp | None = Field(
+        default=None, description="when a reservation ended, because its run was cancelled, failed or was stopped"
+    )
     reserved_until: Timestamp | None = None
     status: ContactStatus | None = None
+    hold: str | None = Field(default=None, exclude=True, repr=False)
 
 
 class ClientHistory(Model):

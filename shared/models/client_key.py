@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -98,5 +99,7 @@ def _text_of(value: Any) -> str:
     return whole[1] if whole else text
 
 
+# The rows of a table have the same names.
+@lru_cache(maxsize=4096)
 def _plain(field: str) -> str:
     return "".join(letter for letter in unicodedata.normalize("NFKC", field).casefold() if letter.isalnum())

@@ -53,6 +53,7 @@ class Contact(Model):
     action_id: str | None = None
     channel: str | None = None
     group: str | None = Field(default=None, description="the group of the action when the contact was first reported")
+    hold: str | None = Field(default=None, exclude=True, repr=False)
     occurred_at: Timestamp = Field(
         description="when the message was sent, or else reserved or seen: limits count by it"
     )

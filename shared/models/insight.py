@@ -113,6 +113,13 @@ def _encoded(text: str) -> bytes:
         raise ValueError("is not valid Unicode") from None
 
 
+def check_client(content: dict[str, Any]) -> None:
+    """Raises ValueError for a client whom no decision can be about."""
+    check_object(content)
+    if secret := find_secret(content):
+        raise ValueError(f"holds '{secret}', which has the name of a secret: leave secrets out")
+
+
 class Wording(StrEnum):
     """Words of an insight: none, plain words on the offer without a language model, or a language model's argument."""
 
@@ -179,9 +186,7 @@ class InsightCreate(Model):
     def _bounded(cls, client: str | dict[str, Any]) -> str | dict[str, Any]:
         content = _as_object(client)
         if isinstance(content, dict):
-            check_object(content)
-            if secret := find_secret(content):
-                raise ValueError(f"holds '{secret}', which has the name of a secret: leave secrets out")
+            check_client(content)
         elif not content.strip():
             raise ValueError("is missing: give a persona's id, a JSON object, or text")
         elif len(_encoded(content)) > OBJECT_BYTES:

@@ -1,5 +1,6 @@
 """Models of the files that a job exchanges with the platform: ``job.json`` (its input) and its result."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,10 @@ from shared.models.base import Timestamp
 from shared.models.reading import ReadOptions
 
 MAX_SERIES_POINTS = 200
+# Numbers of a metric that an evaluation keeps for paired comparisons. The error of a difference is known to 7%.
+REPLICATES = 96
+# Files, or other names, that a report shows. An item has room for so many of the longest ones.
+REPORTED_NAMES = 100
 # Of an evaluation.
 MAX_WARNINGS = 50
 MAX_WARNING_CHARACTERS = 500
@@ -34,6 +39,37 @@ class MetricName(StrEnum):
 
 
 LOWER_IS_BETTER = frozenset({MetricName.LOG_LOSS})
+
+
+class IntervalMethod(StrEnum):
+    """How an interval was found: all in closed form.
+
+    ``delong``: DeLong's variance, on the scale of log-odds. ``wilson``: Wilson's interval of a proportion. ``delta``:
+    the variance of what each row adds to the metric, on the scale of log-odds. ``mean``: the variance of a mean.
+    """
+
+    DELONG = "delong"
+    WILSON = "wilson"
+    DELTA = "delta"
+    MEAN = "mean"
+
+
+class Interval(JobModel):
+    """A 95% confidence interval, if rows are independent."""
+
+    low: float
+    high: float
+    method: IntervalMethod
+
+
+class Resample(JobModel):
+    """A metric's standard error, and its replicates of a bootstrap in which all models share the random signs of rows.
+
+    So the differences between the replicates of two models are those of a paired bootstrap.
+    """
+
+    error: float = Field(ge=0, allow_inf_nan=False)
+    replicates: str = Field(max_length=400, description="in units of the error: half-precision numbers in Base64")
 
 
 class JobFile(JobModel):
@@ -199,11 +235,35 @@ class CurvePoint(JobModel):
     false_positive_rate: float
 
 
+class ReliabilityBin(JobModel):
+    """Rows with similar probabilities, and the share of them that is positive, with its 95% interval."""
+
+    rows: int
+    mean_probability: float
+    positive_rate: float
+    low: float
+    high: float
+
+
+class CalibrationMeasurement(JobModel):
+    """How well probabilities fit the labels of some rows.
+
+    Perfect ones have a slope of 1 and an intercept of 0: those of a logistic regression of the labels on the log-odds.
+    """
+
+    bins: list[ReliabilityBin] = Field(max_length=20, description="the reliability table, about equal numbers of rows")
+    expected_error: float = Field(description="ECE: mean distance of probability and share over the bins, by rows")
+    brier: float = Field(description="mean square of the distance of probability and label")
+    slope: float | None = None
+    intercept: float | None = None
+
+
 class Measurement(JobModel):
     """Quality of a model on some rows."""
 
     metrics: dict[MetricName, float | None]
     reasons: dict[MetricName, str] = Field(default_factory=dict, description="why a metric is null")
+    intervals: dict[MetricName, Interval] = Field(default_factory=dict)
     rows: int
     positives: int
     curve: list[CurvePoint] = Field(
@@ -211,12 +271,36 @@ class Measurement(JobModel):
         max_length=MAX_SERIES_POINTS,
         description="ROC points; KS is the largest difference between their rates",
     )
+    calibration: CalibrationMeasurement | None = None
+    raw_calibration: CalibrationMeasurement | None = Field(
+        default=None, description="without the checkpoint's calibration; null if it has none"
+    )
+
+
+class ReportedFile(JobModel):
+    """A file that a job has read, in the version that it read."""
+
+    name: str
+    version: str = Field(description="its version in the bucket, or its ETag")
+    size_bytes: int
+
+    @classmethod
+    def of(cls, files: Sequence[JobFile]) -> "list[ReportedFile]":
+        """Returns the first of these files."""
+        return [
+            cls(name=each.label, version=each.version_id or each.etag, size_bytes=each.size_bytes)
+            for each in files[:REPORTED_NAMES]
+        ]
 
 
 class EvaluationResult(JobModel):
     """``result.json`` of an evaluation, in the job's model artifact."""
 
     measurement: Measurement
+    resamples: dict[MetricName, Resample] = Field(default_factory=dict)
+    threshold: float | None = None
+    files: list[ReportedFile] = Field(default_factory=list, max_length=REPORTED_NAMES)
+    file_count: int = 0
     excluded_training_rows: int = Field(
         description="rows of the benchmark left out because the model was fitted on them"
     )
@@ -253,12 +337,37 @@ class CheckpointMetadata(JobModel):
     positive_label: str
     negative_label: str
     threshold: float
+    threshold_rule: str = ""
     measurement: Measurement
     series: Annotated[list[SeriesPoint], Field(max_length=MAX_SERIES_POINTS * 4)]
     notes: list[str] = Field(default_factory=list, description="remarks for the user about the data and the fit")
 
 
+class CalibrationKind(JobModel):
+    """Part of ``checkpoint.json``: what corrects the model's probabilities."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    kind: str
+
+
+class HoldoutKind(JobModel):
+    """Part of ``checkpoint.json``: how rows were held out."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    kind: str
+    column: str | None = None
+
+
 class CheckpointSummary(CheckpointMetadata):
-    """``checkpoint.json`` with the columns that the model reads."""
+    """``checkpoint.json`` with the columns that the model reads, and what reports say of its training."""
 
     features: InputColumns = InputColumns(features=[])
+    calibration: CalibrationKind | None = None
+    configuration: dict[str, Any] = Field(default_factory=dict)
+    seed: int | None = None
+    holdout: HoldoutKind | None = None
+    trained_files: list[JobFile] = Field(default_factory=list)
+    trained_rows: int | None = None
+    library_versions: dict[str, str] = Field(default_factory=dict)

@@ -12,6 +12,7 @@ class JobKind(StrEnum):
     EVALUATION = "evaluation"
     SCAN = "scan"
     PREDICTION = "prediction"
+    DECISION_RUN = "decision_run"
 
     @property
     def runs_on_sagemaker(self) -> bool:

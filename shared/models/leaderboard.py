@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from shared.models.base import Model, Timestamp
-from shared.models.job import MetricName
+from shared.models.job import Interval, MetricName
 
 
 class Direction(StrEnum):
@@ -16,18 +16,34 @@ class Direction(StrEnum):
     DESCENDING = "desc"
 
 
+class RankTest(StrEnum):
+    """How a row is compared with others.
+
+    ``paired_bootstrap``: the difference is more than twice its error in a bootstrap in which all models share the
+    random signs of the rows. ``values``: only by its value, if an evaluation is of an earlier version or missing.
+    """
+
+    PAIRED_BOOTSTRAP = "paired_bootstrap"
+    VALUES = "values"
+
+
 class LeaderboardRow(Model):
     """One checkpoint. ``id`` is the checkpoint's."""
 
     rank: int | None = Field(
-        description="rank among the matching rows by the metric ordered by; 1 is the best in both directions; "
-        "equal values share a rank, and a row without a value has no rank"
+        description="rank among the matching rows by the metric ordered by; 1 is the best in both directions; a row "
+        "shares the rank of the best of the 20 rows above it from which a paired test can't tell it apart (95%); equal "
+        "values share a rank, and a row without a value has no rank"
     )
     id: str
     name: str
     training_id: str
     architecture: str
     benchmarks: dict[str, dict[MetricName, float | None]] = Field(description="metrics of each selected benchmark")
+    intervals: dict[str, dict[MetricName, Interval]] = Field(
+        default_factory=dict, description="95% intervals of these metrics; none for evaluations of earlier versions"
+    )
+    rank_test: RankTest = Field(description="how the row was compared with those above it")
     average: dict[MetricName, float | None] = Field(
         description="mean over the selected benchmarks that have a value for the checkpoint"
     )

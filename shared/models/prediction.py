@@ -3,10 +3,11 @@
 from pydantic import Field
 
 from shared.models.base import ColumnName, Identifier
-from shared.models.run import Run, RunCreate
+from shared.models.run import Run, RunCreate, RunOutput, RunOutputCreate
 
 
 class PredictionCreate(RunCreate):
+    output: RunOutputCreate
     checkpoint_id: Identifier = Field(description="of a checkpoint, or an alias such as `champion`")
     contributions: bool = Field(
         default=False, description="also write what each column adds to the log odds; takes several times as long"
@@ -20,6 +21,7 @@ class PredictionCreate(RunCreate):
 class PredictionRun(Run):
     """A run. Each row of its output has `client_key`, `probability` and `label`, by the checkpoint's threshold."""
 
+    output: RunOutput
     checkpoint_id: str
     model: str = Field(description="the checkpoint's id or alias, as the request named it")
     threshold: float

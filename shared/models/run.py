@@ -66,7 +66,7 @@ class RunCreate(Model):
     files: Annotated[list[SelectedFile], Field(min_length=1, max_length=MAX_RUN_FILES)] | None = Field(
         default=None, description="names as in the list of files; all files when left out"
     )
-    output: RunOutputCreate
+    output: RunOutputCreate | None = None
     max_refused_share: RefusedShare = REFUSED_SHARE
 
     @field_validator("files")
@@ -110,7 +110,7 @@ class Run(Entity):
 
     connector_id: str
     files: list[str] | None = Field(default=None, description="the names in the request; null: all files")
-    output: RunOutput
+    output: RunOutput | None = None
     max_refused_share: float
     created_by: str
     status: JobStatus = JobStatus.PENDING

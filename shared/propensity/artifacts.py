@@ -13,6 +13,8 @@ from shared.scratch import is_disk_full
 
 CHECKPOINT_FILE = "checkpoint.json"
 RESULT_FILE = "result.json"
+# A curve of 200 points, a few numbers, and the scores of rows; the job of an evaluation writes nothing else.
+MAX_EVALUATION_BYTES = 10 * 2**20
 MAX_FILES = 100
 MAX_PAPER_BYTES = 50 * 2**20
 # Of a model that predictions load, packed and unpacked: a function has 512 MB for both.
@@ -86,7 +88,7 @@ def read_checkpoint_metadata(artifact: IO[bytes]) -> CheckpointSummary:
         CheckpointError: the archive is missing or invalid.
     """
     try:
-        return CheckpointSummary.model_validate_json(_read_paper(artifact, CHECKPOINT_FILE))
+        return CheckpointSummary.model_validate_json(read_paper(artifact, CHECKPOINT_FILE))
     except ValidationError as error:
         raise CheckpointError(f"{CHECKPOINT_FILE} of the model artifact is damaged: {error}") from error
 
@@ -98,12 +100,17 @@ def read_evaluation_result(artifact: IO[bytes]) -> EvaluationResult:
         CheckpointError: the archive is missing or invalid.
     """
     try:
-        return EvaluationResult.model_validate_json(_read_paper(artifact, RESULT_FILE))
+        return EvaluationResult.model_validate_json(read_paper(artifact, RESULT_FILE))
     except ValidationError as error:
         raise CheckpointError(f"{RESULT_FILE} of the evaluation's artifact is damaged: {error}") from error
 
 
-def _read_paper(artifact: IO[bytes], name: str) -> bytes:
+def read_paper(artifact: IO[bytes], name: str) -> bytes:
+    """Returns a file of a ``model.tar.gz``.
+
+    Raises:
+        CheckpointError: the archive is invalid, or has no such file, or the file is too large.
+    """
     try:
         with tarfile.open(fileobj=artifact, mode="r|gz") as archive:
             for count, member in enumerate(archive, start=1):

@@ -13,15 +13,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from shared.models.base import Timestamp
 from shared.models.job import CheckpointMetadata, JobFile
 from shared.propensity.artifacts import CHECKPOINT_FILE, MAX_PAPER_BYTES
+from shared.propensity.calibration import Calibration, corrected_contributions
 from shared.propensity.ensemble import Ensemble
 from shared.propensity.errors import CheckpointError
 from shared.propensity.features import FeatureSchema, Matrix
 from shared.propensity.holdouts import Holdout
-from shared.propensity.log_odds import LogOddsModel, Probabilities
+from shared.propensity.log_odds import LogOddsModel, Probabilities, probability
 from shared.propensity.xgboost_trees import read_ubjson
 
 # One model for all folds and libraries, in ``scorecard.json`` and ``trees.txt``.
 FORMAT_VERSION = 3
+# The same with a calibration, which earlier versions could not read.
+CALIBRATED_VERSION = 4
 # Without the formats of dates, which are optional.
 _OLDEST_FORMAT_VERSION = 1
 # From this one on, a checkpoint's architecture needs no library of its own to score.
@@ -43,7 +46,7 @@ class StoredCheckpoint(CheckpointMetadata):
     trained_files: list[JobFile]
     trained_rows: int
     library_versions: dict[str, str]
-    calibration: None = Field(default=None, description="the probabilities are the model's own")
+    calibration: Calibration | None = Field(default=None, description="null: the probabilities are the model's own")
 
 
 class RowPrediction(BaseModel):
@@ -91,11 +94,20 @@ class Scorer:
 
     def probabilities(self, matrix: Matrix) -> Probabilities:
         """Returns the probability of the positive label of each row of an encoded matrix."""
-        return self._model.predict(matrix)
+        calibration = self.checkpoint.calibration
+        if calibration is None or isinstance(self._model, Ensemble):
+            return self._model.predict(matrix)
+        return probability(calibration.corrected(self._model.log_odds(matrix)))
+
+    def raw_probabilities(self, matrix: Matrix) -> Probabilities | None:
+        """Returns the probabilities without the checkpoint's calibration; ``None`` if it has none."""
+        return None if self.checkpoint.calibration is None else self._model.predict(matrix)
 
     def explain(self, matrix: Matrix) -> list[Explanation]:
         """Returns the reasons for the probability of each row of an encoded matrix, by the customer's columns."""
         found = self._model.contributions(matrix)
+        if self.checkpoint.calibration is not None:
+            found = corrected_contributions(self.checkpoint.calibration, found)
         columns = np.zeros((len(matrix), len(self.checkpoint.features.features)))
         start = 0
         for index, feature in enumerate(self.checkpoint.features.features):
@@ -130,9 +142,9 @@ def read_checkpoint(folder: Path) -> StoredCheckpoint:
         raise CheckpointError(f"the model artifact holds no {CHECKPOINT_FILE}") from error
     try:
         metadata = CheckpointMetadata.model_validate_json(text)
-        if not _OLDEST_FORMAT_VERSION <= metadata.format_version <= FORMAT_VERSION:
+        if not _OLDEST_FORMAT_VERSION <= metadata.format_version <= CALIBRATED_VERSION:
             raise CheckpointError(
-                f"the checkpoint has format {metadata.format_version}; this version reads up to {FORMAT_VERSION}"
+                f"the checkpoint has format {metadata.format_version}; this version reads up to {CALIBRATED_VERSION}"
             )
         checkpoint = StoredCheckpoint.model_validate_json(text)
     except ValidationError as error:
@@ -149,7 +161,7 @@ def _read_model(folder: Path, checkpoint: StoredCheckpoint) -> LogOddsModel | En
         model = LogOddsModel.of_files({name: (folder / name).read_text(encoding="utf-8") for name in names})
         if model.width != len(checkpoint.features.columns):
             raise CheckpointError("the model has other columns than the checkpoint")
-        return model
+        return model.without_text()
     if checkpoint.architecture == "xgboost":
         return Ensemble([read_ubjson(folder / name) for name in names])
     if checkpoint.architecture == "lightgbm":

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -73,7 +73,7 @@ class Feature(BaseModel):
     )
     has_time: bool = False
 
-    @property
+    @cached_property
     def columns(self) -> list[str]:
         """Returns the names of the matrix columns it becomes."""
         if self.kind != "datetime":
@@ -124,7 +124,7 @@ class FeatureSchema(BaseModel):
     features: list[Feature] = Field(min_length=1)
     dropped: list[DroppedColumn] = Field(default_factory=list)
 
-    @property
+    @cached_property
     def columns(self) -> list[str]:
         """Returns the matrix's columns, in order."""
         return [column for feature in self.features for column in feature.columns]
@@ -142,6 +142,8 @@ class FeatureSchema(BaseModel):
             ValidationFailedError: a row lacks columns of the model, or a value is a list or an object.
         """
         self._require_columns(rows)
+        if len(rows) == 1:
+            return self._encode_row(rows[0])
         matrix = np.empty((len(rows), len(self.columns)), dtype=np.float32)
         start = 0
         for feature in self.features:
@@ -151,6 +153,15 @@ class FeatureSchema(BaseModel):
                 matrix[:, start] = column
                 start += 1
         return matrix
+
+    def _encode_row(self, row: Mapping[str, Any]) -> Matrix:
+        """Returns the same for one row, whose cells need no arrays."""
+        numbers: list[float] = []
+        for feature in self.features:
+            cell = row[feature.name]
+            _require_scalars([cell], feature.name)
+            numbers += encode_cell(feature, cell)
+        return finite(np.array([numbers], dtype=np.float64))
 
     def _require_columns(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Raises ValidationFailedError for all missing columns, each with the first row that lacks it."""
@@ -179,6 +190,16 @@ class FeatureSchema(BaseModel):
 
     def unread(self, rows: Sequence[Mapping[str, Any]], matrix: Matrix) -> Iterator[tuple[int, Feature]]:
         """Features with a value that was given but could not be read, each with the first row that has one."""
+        found: set[str] = set()
+        for index, feature in self.unread_cells(rows, matrix):
+            if feature.name not in found:
+                found.add(feature.name)
+                yield index, feature
+
+    def unread_cells(self, rows: Sequence[Mapping[str, Any]], matrix: Matrix) -> Iterator[tuple[int, Feature]]:
+        """Yields the row and the feature of each value that was given but could not be read."""
+        if not np.isnan(matrix).any():
+            return
         start = 0
         for feature in self.features:
             missing = np.isnan(matrix[:, start]).nonzero()[0] if feature.kind in EXPECTED else ()
@@ -186,13 +207,14 @@ class FeatureSchema(BaseModel):
             for index in missing:
                 if is_unread(feature, rows[int(index)][feature.name]):
                     yield int(index), feature
-                    break
 
     def unseen(self, rows: Sequence[Mapping[str, Any]], matrix: Matrix) -> Iterator[tuple[str, str]]:
         """Categories that were given but are not known to the model, each once with its column.
 
         Where rare categories share a code, the model does not know which those were.
         """
+        if not np.isnan(matrix).any():
+            return
         start = 0
         for feature in self.features:
             missing = np.isnan(matrix[:, start]).nonzero()[0] if feature.kind == "categorical" else ()
@@ -262,6 +284,19 @@ def encode_cells(feature: Feature, cells: Cells) -> list[Column]:
             return expand_time(_seconds(cells, feature.readings), has_time=feature.has_time)
 
 
+def encode_cell(feature: Feature, cell: Any) -> Sequence[float]:
+    """Returns the numbers of one cell, as ``encode_cells`` does."""
+    match feature.kind:
+        case "numeric":
+            return (number_of(cell),)
+        case "boolean":
+            return (_boolean(cell),)
+        case "categorical":
+            return tuple(category_codes(feature, (cell,)).values())
+        case "datetime":
+            return _date_numbers(cell, feature.readings, feature.has_time)
+
+
 def cell_key(cell: Any) -> Any:
     """Returns a key that distinguishes cells: True, 1 and 1.0 are equal to Python, but not the same text."""
     return cell if isinstance(cell, str) else (type(cell), cell)
@@ -319,6 +354,13 @@ def _boolean(cell: Any) -> float:
     return float(cell) if isinstance(cell, (bool, int, float, Decimal)) and cell in (0, 1) else np.nan
 
 
+# Models of one space read the same dates. The type is part of the key, because a day equals its first moment.
+@lru_cache(maxsize=256, typed=True)
+def _date_numbers(cell: Any, readings: tuple[DateReading, ...], has_time: bool) -> Sequence[float]:
+    columns = expand_time(_seconds([cell], readings), has_time=has_time)
+    return tuple(float(column[0]) for column in columns)
+
+
 def _seconds(cells: Cells, readings: Sequence[DateReading]) -> Seconds:
     seconds = np.full(len(cells), np.nan)
     moments: dict[int, tuple[float, ...]] = {}
@@ -334,7 +376,9 @@ def _seconds(cells: Cells, readings: Sequence[DateReading]) -> Seconds:
         *parts, offsets = np.array(list(moments.values()), dtype=np.float64).T
         seconds[list(moments)] = seconds_from_parts(parts, offsets)
     if texts:
-        seconds[list(texts)] = seconds_of_texts(list(texts.values()), readings)
+        distinct = list(dict.fromkeys(texts.values()))
+        read = dict(zip(distinct, seconds_of_texts(distinct, readings), strict=True))
+        seconds[list(texts)] = [read[text] for text in texts.values()]
     return seconds
 
 

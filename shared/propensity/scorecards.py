@@ -1,5 +1,7 @@
 """Additive models as tables: what each value of each column adds to the log-odds."""
 
+import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -38,6 +40,20 @@ class ScorecardColumn(BaseModel):
             codes = known.astype(np.int64)
             added = table[np.where((codes < 0) | (codes >= len(self.values)), len(self.values), codes)]
         return np.asarray(np.where(gone, self.missing, added))
+
+    def of(self, number: float) -> float:
+        """Returns what one value adds, as ``at`` does."""
+        if math.isnan(number):
+            return self.missing
+        if not self.points:
+            code = int(number)
+            return self.values[code] if 0 <= code < len(self.values) else self.others
+        place = bisect_right(self.points, number)
+        if not 0 < place < len(self.points):
+            return self.values[-1 if place else 0]
+        start, first = self.points[place - 1], self.values[place - 1]
+        slope = (self.values[place] - first) / (self.points[place] - start)
+        return slope * (number - start) + first
 
     def scaled(self, weight: float) -> "ScorecardColumn":
         """Returns the column that adds ``weight`` times as much."""

@@ -3,7 +3,9 @@
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, as_completed
+from contextlib import contextmanager
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from shared.observability import logger
 from shared.propensity.artifacts import MAX_PACKED_BYTES, MAX_SCORED_BYTES, extract_artifact
 from shared.propensity.errors import CheckpointError
 from shared.scratch import is_disk_full, scratch_folder
+from shared.space_binding import BoundThreads
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -23,9 +26,13 @@ if TYPE_CHECKING:
     from shared.propensity.checkpoints import Scorer
     from shared.propensity.features import FeatureSchema, Matrix
 
-# Of model files: read, they take up to three times as much memory, of which scoring functions have 3 GB.
-KEPT_BYTES = 512 * 2**20
+# Of model files: read, they take about twice as much memory, of which scoring functions have 3 GB.
+KEPT_BYTES = 640 * 2**20
+# Of packed files that are loaded at the same time: unpacked and read, they take up to 20 times as much for a moment.
+LOADING_BYTES = 32 * 2**20
+LOADERS = 8
 _CHUNK = 2**20
+_Name = tuple[str, str, str]
 _DISK_FULL = "There is no space to load the checkpoint at the moment. Try again."
 # S3 responds 403 for a missing object if the caller may not list the bucket, and 412 if it was replaced.
 _GONE = {"NoSuchKey", "NoSuchVersion", "404", "AccessDenied", "403", "PreconditionFailed", "412", "MethodNotAllowed"}
@@ -43,26 +50,95 @@ def unseen_categories(
 
 
 class Scorers:
-    """The most recently used scorers; one is loaded at a time, for loading is what takes memory and disk."""
+    """The most recently used scorers, as many as memory holds. Several are loaded at a time, if they are small."""
 
     def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
         self._kept_bytes = kept_bytes
-        self._scorers: OrderedDict[tuple[str, str, str], Scorer] = OrderedDict()
+        self._scorers: OrderedDict[_Name, Scorer] = OrderedDict()
+        self._loading: dict[_Name, Future[Scorer]] = {}
+        self._loading_bytes = 0
         self._lock = threading.Lock()
+        self._loaded = threading.Condition(self._lock)
+
+    def __len__(self) -> int:
+        return len(self._scorers)
 
     def get(self, s3: "S3Client", artifact: JobFile) -> "Scorer":
         """Returns the scorer of an artifact.
 
         Raises ConflictError if the artifact is gone, too large or damaged, and UnavailableError if the disk is full.
         """
-        name = (artifact.bucket, artifact.key, artifact.version_id or artifact.etag)
+        name = _name(artifact)
         with self._lock:
-            if name not in self._scorers:
-                self._scorers[name] = _load(s3, artifact)
-            self._scorers.move_to_end(name)
+            if name in self._scorers:
+                self._scorers.move_to_end(name)
+                return self._scorers[name]
+            other = self._loading.get(name)
+            loading = self._loading[name] = other or Future()
+        if other is None:
+            self._load(s3, artifact, loading)
+        return loading.result()
+
+    def each(self, s3: "S3Client", artifacts: Mapping[str, JobFile]) -> "Iterator[tuple[str, Scorer | ConflictError]]":
+        """Yields the scorer of each artifact, or the error why it has none, with the artifact's key in the mapping.
+
+        Scorers in memory come first, so that loading the others cannot remove them before they are used. Raises
+        UnavailableError if the disk is full.
+        """
+        with self._lock:
+            missing = {key: each for key, each in artifacts.items() if _name(each) not in self._scorers}
+        for key in artifacts.keys() - missing.keys():
+            yield key, self._found(s3, artifacts[key])
+        if not missing:
+            return
+        with BoundThreads(min(LOADERS, len(missing))) as threads:
+            loading = {threads.submit(self._found, s3, each): key for key, each in missing.items()}
+            for loaded in as_completed(loading):
+                yield loading[loaded], loaded.result()
+
+    def _found(self, s3: "S3Client", artifact: JobFile) -> "Scorer | ConflictError":
+        try:
+            return self.get(s3, artifact)
+        except ConflictError as error:
+            return error
+
+    def _load(self, s3: "S3Client", artifact: JobFile, loading: "Future[Scorer]") -> None:
+        """Loads a scorer for all who wait for it."""
+        try:
+            with self._room(artifact.size_bytes):
+                scorer = _load(s3, artifact)
+        except BaseException as error:
+            loading.set_exception(error)
+            raise
+        else:
+            self._keep(_name(artifact), scorer)
+            loading.set_result(scorer)
+        finally:
+            with self._lock:
+                del self._loading[_name(artifact)]
+
+    @contextmanager
+    def _room(self, size: int) -> Iterator[None]:
+        """Waits until there is memory and disk for one more artifact. One alone may be of any size."""
+        with self._loaded:
+            self._loaded.wait_for(lambda: not self._loading_bytes or self._loading_bytes + size <= LOADING_BYTES)
+            self._loading_bytes += size
+        try:
+            yield
+        finally:
+            with self._loaded:
+                self._loading_bytes -= size
+                self._loaded.notify_all()
+
+    def _keep(self, name: _Name, scorer: "Scorer") -> None:
+        with self._lock:
+            self._scorers[name] = scorer
             while len(self._scorers) > 1 and sum(each.size_bytes for each in self._scorers.values()) > self._kept_bytes:
                 self._scorers.popitem(last=False)
-            return self._scorers[name]
+
+
+def _name(artifact: JobFile) -> _Name:
+    return artifact.bucket, artifact.key, artifact.version_id or artifact.etag
 
 
 def _load(s3: "S3Client", artifact: JobFile) -> "Scorer":

@@ -1,4 +1,4 @@
-"""Encodes tables as matrices: the same as ``features.py`` does to rows, bit by bit, for many rows at once."""
+"""Encodes tables as matrices: the same as ``features.py`` does to rows, bit by bit, for many rows."""
 
 from collections.abc import Iterable, Sequence
 

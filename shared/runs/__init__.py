@@ -1,1 +1,1 @@
-"""Runs: work on all rows of files, part by part, whose output appears at once and whole."""
+"""Runs: work on all rows of files, part by part, whose output appears as a whole."""

@@ -51,6 +51,6 @@ def choose(
 
 
 def cost_usd(run: Run, worked_seconds: float) -> float:
-    """Returns about what AWS charges for parts on which the run's engine worked so long."""
+    """Returns about what AWS charges for parts on which the run's engine worked for these seconds."""
     price = FUNCTION_SECOND if run.engine is RunEngine.LAMBDA else MACHINE_SECOND
     return round(worked_seconds * price, 6)

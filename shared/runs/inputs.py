@@ -63,7 +63,7 @@ class InputFinder:
         ConflictError for files that no scan has read, or could read; StorageError.
         """
         connector = self._connector(space_id, request.connector_id, "body.connector_id")
-        if request.files is None and request.output.connector_id == connector.id:
+        if request.files is None and request.output is not None and request.output.connector_id == connector.id:
             raise ValidationFailedError.of(
                 "body.files", "name the files to read, because the output goes to the same connector"
             )

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PART_ROWS = 250_000
 # How long a restart finds the finished parts. S3 keeps them for some days more.
 KEPT = timedelta(days=21)
+# The folder of parts that the engine has finished.
+PARTS = "parts"
 _TASKS = TypeAdapter(list[RunTask])
 
 
@@ -81,9 +83,17 @@ class Plans:
         """Returns the prefix of all objects of a run."""
         return f"temporary/spaces/{space_id}/runs/{work_id}/"
 
-    def part_key(self, space_id: str, work_id: str, number: int) -> str:
-        """Returns the key of a part's output before it is published."""
-        return f"{self.folder(space_id, work_id)}parts/{part_file(number)}"
+    def part_key(self, space_id: str, work_id: str, number: int, stage: str = PARTS) -> str:
+        """Returns the key of a part's output before it is published.
+
+        ``stage`` is a folder: that of the engine, or of a step that works on its parts once more.
+        """
+        return f"{self.folder(space_id, work_id)}{stage}/{part_file(number)}"
+
+    def delete_parts(self, space_id: str, work_id: str, parts: int) -> None:
+        """Deletes the finished parts of a run that publishes nothing."""
+        for number in range(parts):
+            self._s3.delete_object(Bucket=self.bucket, Key=self.part_key(space_id, work_id, number))
 
     def _put(self, key: str, content: bytes) -> None:
         self._s3.put_object(Bucket=self.bucket, Key=key, Body=content, ContentType="application/json")

@@ -8,8 +8,8 @@ from shared.dynamodb.repository import Repository
 from shared.dynamodb.table import Table
 from shared.errors import JobFailedError, NotFoundError
 from shared.models.connector import Connector
-from shared.models.run import MANIFEST_FILE, Manifest, ManifestFile, PartResult, Run
-from shared.runs.plans import Plans, part_file
+from shared.models.run import MANIFEST_FILE, Manifest, ManifestFile, PartResult, Run, RunOutput
+from shared.runs.plans import PARTS, Plans, part_file
 from shared.runs.store import Runs
 from shared.space_binding import BoundThreads
 
@@ -29,24 +29,31 @@ class Publisher:
         self._plans = plans
 
     def publish(
-        self, space_id: str, runs: Runs[Any], run: Run, results: Sequence[PartResult], columns: Mapping[str, str]
+        self,
+        space_id: str,
+        runs: Runs[Any],
+        run: Run,
+        results: Sequence[PartResult],
+        columns: Mapping[str, str],
+        stage: str = PARTS,
     ) -> None:
-        """Copies the parts, then writes the manifest. Safe to repeat.
+        """Copies the parts of a stage, then writes the manifest. Safe to repeat.
 
         Raises JobFailedError if the connector is gone, the folder is not empty any more, or the run has ended.
         """
-        storage = self._storage(space_id, run)
-        folder = f"{run.output.folder}/"
+        output = _output(run)
+        storage = self._storage(space_id, output)
+        folder = f"{output.folder}/"
         was_begun = runs.begin_publishing(space_id, run.id)
         if not was_begun and (found := next(storage.files(folder), None)) is not None:
             runs.end_publishing(space_id, run.id)
             raise JobFailedError(
-                f"The folder '{run.output.folder}' got the file '{found.file}' while the run worked, so nothing was "
+                f"The folder '{output.folder}' got the file '{found.file}' while the run worked, so nothing was "
                 "written to it. Delete the file and restart the run."
             )
 
         def copy(result: PartResult) -> None:
-            source = self._plans.part_key(space_id, run.work_id, result.number)
+            source = self._plans.part_key(space_id, run.work_id, result.number, stage)
             self._s3.copy_object(
                 Bucket=storage.bucket,
                 Key=storage.key(f"{folder}{part_file(result.number)}"),
@@ -72,18 +79,25 @@ class Publisher:
         """Deletes what a run that fails has published, if it began to. Safe to repeat."""
         if not run.is_publishing:
             return
+        output = _output(run)
         try:
-            storage = self._storage(space_id, run)
+            storage = self._storage(space_id, output)
         except JobFailedError:
             # Its files are deleted with it.
             return
         names = (MANIFEST_FILE, *map(part_file, range(run.parts)))
         with BoundThreads(COPIES_AT_ONCE) as pool:
-            list(pool.map(lambda name: storage.delete(f"{run.output.folder}/{name}"), names))
+            list(pool.map(lambda name: storage.delete(f"{output.folder}/{name}"), names))
 
-    def _storage(self, space_id: str, run: Run) -> ConnectorStorage:
+    def _storage(self, space_id: str, output: RunOutput) -> ConnectorStorage:
         try:
-            connector = self._connectors.get(space_id, run.output.connector_id)
+            connector = self._connectors.get(space_id, output.connector_id)
         except NotFoundError:
             raise JobFailedError("The connector of the output was deleted.") from None
         return self._storages.open(space_id, connector)
+
+
+def _output(run: Run) -> RunOutput:
+    if run.output is None:
+        raise ValueError("the run has no output")
+    return run.output

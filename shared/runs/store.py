@@ -18,6 +18,7 @@ from shared.dynamodb.reference_counts import add_reference, remove_reference
 from shared.dynamodb.repository import Idempotency, Modification, Repository
 from shared.dynamodb.table import Key, Table, TransactionFailedError, Write, delete, put, update
 from shared.errors import ConflictError, JobFailedError, ValidationFailedError
+from shared.insights.ledger import released
 from shared.jobs.store import Jobs
 from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
@@ -51,10 +52,9 @@ class Runs(Generic[R]):
 
         Raises ValidationFailedError for an unknown connector, and ConflictError if another run writes to the folder.
         """
-        busy = ConflictError(f"Another run writes to the folder '{run.output.folder}'. Wait for it, or name another.")
         writes = [
             *(add_reference(key, _unknown(key.sk)) for key in _connectors(space_id, run)),
-            put(self._output_key(space_id, run), {"run_id": run.id}, Attr("PK").not_exists(), busy),
+            *self._taken(space_id, run),
             *self.jobs.open(self.kind, space_id, run.id),
             *also,
         ]
@@ -71,16 +71,21 @@ class Runs(Generic[R]):
         return self.repository.modify(space_id, run_id, decide)
 
     def end(self, space_id: str, run_id: str, status: JobStatus, values: dict[str, Any]) -> R:
-        """Sets a final status, and releases connectors and folder, unless the run has ended. Raises NotFoundError."""
+        """Sets a final status, and releases connectors, folder and, without success, reserved contacts.
+
+        A run that has ended stays as it is. Raises NotFoundError.
+        """
 
         def decide(run: R) -> Modification | None:
             if run.status.is_final:
                 return None
             also = [
                 *(remove_reference(key) for key in _connectors(space_id, run)),
-                delete(self._output_key(space_id, run)),
+                *map(delete, self._output_keys(space_id, run)),
                 self.jobs.close(run.id),
             ]
+            if self.kind is JobKind.DECISION_RUN and status is not JobStatus.SUCCEEDED:
+                also.append(released(space_id, run.id, self._clock()))
             progress = self.progress(space_id, run).model_copy(update={"seconds_left": None})
             ended = {"status": status, "ended_at": self._clock(), "progress": progress, **values}
             return Modification(ended, also)
@@ -244,12 +249,20 @@ class Runs(Generic[R]):
     def _key(self, space_id: str, work_id: str, place: str) -> Key:
         return Key(f"{self.kind}_part#{space_id}#{work_id}", place)
 
-    def _output_key(self, space_id: str, run: Run) -> Key:
-        return Key(f"{self.kind}_output#{space_id}", f"{run.output.connector_id}#{run.output.folder}")
+    def _taken(self, space_id: str, run: Run) -> list[Write]:
+        """Returns the write that takes the output folder, if the run has one."""
+        name = run.output.folder if run.output else ""
+        busy = ConflictError(f"Another run writes to the folder '{name}'. Wait for it, or name another.")
+        keys = self._output_keys(space_id, run)
+        return [put(key, {"run_id": run.id}, Attr("PK").not_exists(), busy) for key in keys]
+
+    def _output_keys(self, space_id: str, run: Run) -> list[Key]:
+        output = run.output
+        return [Key(f"{self.kind}_output#{space_id}", f"{output.connector_id}#{output.folder}")] if output else []
 
 
 def _connectors(space_id: str, run: Run) -> list[Key]:
-    ids = dict.fromkeys((run.connector_id, run.output.connector_id))
+    ids = dict.fromkeys((run.connector_id, *([run.output.connector_id] if run.output else [])))
     return [Key(f"connector#{space_id}", each) for each in ids]
 
 

@@ -74,7 +74,7 @@ def packaged(issuer: Issuer, training_jobs: str) -> Iterator[PackagedFunctions]:
         variables = {name.upper(): str(value) for name, value in settings.items()}
         variables |= {"POWERTOOLS_METRICS_NAMESPACE": "Tests", "WEBHOOK_QUEUE_URL": queue, **aws}
         variables["AWS_ENDPOINT_URL_SAGEMAKER"] = training_jobs
-        variables["PACKAGES_URI"] = packed_layer(folder / "layers" / Layer.SCORE / "python")
+        variables["PACKAGES_URI"] = packed_layer(folder / "layers" / Layer.SCORE)
         yield PackagedFunctions(environment("functions", CLIENT), code, folder / "layers", variables)
 
 

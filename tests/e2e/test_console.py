@@ -143,6 +143,12 @@ def test_models_are_compared_and_one_is_promoted(visit: Visit, api: ApiClient) -
     for curve in ("ROC", "Precision and recall", "KS", "Gain", "Lift"):
         card = page.locator("section").filter(has=page.get_by_role("heading", name=curve, exact=True))
         expect(card.locator("canvas")).to_be_visible()
+    calibration = page.locator("section").filter(has_text="Calibration of customers, lightgbm")
+    expect(calibration.locator("canvas")).to_be_visible()
+    expect(calibration).to_contain_text("Brier score 0.")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Report of customers, lightgbm").click()
+    assert download.value.path().read_text().startswith("<!doctype html>")
     threshold = page.locator("section").filter(has_text="Threshold of customers, lightgbm")
     contacted = threshold.get_by_text("of all customers contacted").inner_text()
     threshold.get_by_role("slider").focus()
@@ -150,6 +156,9 @@ def test_models_are_compared_and_one_is_promoted(visit: Visit, api: ApiClient) -
     assert threshold.get_by_text("of all customers contacted").inner_text() != contacted
     keep_picture(page, "comparison")
     opened(page, "models", "Models")
+    [ranked] = [each for each in api.get("/leaderboards")["data"] if each["name"] == "customers, lightgbm"]
+    [interval] = [each["roc_auc"] for each in ranked["intervals"].values()]
+    expect(row(page, "customers, lightgbm")).to_contain_text(f"{interval['low']:.4f} to {interval['high']:.4f}")
     row(page, "customers, lightgbm").get_by_role("button", name="Promote").click()
     page.get_by_role("dialog").get_by_role("button", name="Promote").click()
     expect(page.get_by_text("champion is now customers, lightgbm.")).to_be_visible()

@@ -55,6 +55,7 @@ def environment(settings: LocalSettings, temporary: Path) -> dict[str, str]:
         **own,
         "PATH": os.pathsep.join([str(ROOT / ".venv" / "bin"), os.environ["PATH"]]),
         "TMPDIR": str(temporary),
+        "XDG_CONFIG_HOME": str(temporary),
         "NO_PROXY": "127.0.0.1",
         "LOCAL_DIRECTORY": str(settings.directory),
         "LOCAL_API_PORT": str(settings.api_port),

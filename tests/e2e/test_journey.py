@@ -103,6 +103,16 @@ def test_a_succeeded_training_has_a_checkpoint_in_s3(
     assert any(key.endswith("/model.tar.gz") for key in keys)
 
 
+@pytest.mark.row("DT-1")
+def test_a_training_on_two_instances_has_one_checkpoint(space: TrainingSpace) -> None:
+    files = [space.data_set.training_file, space.data_set.benchmark_file]
+    created = space.train(architecture="xgboost", instance_count=2, connectors=[space.connector(files=files)])
+    ended = space.wait_for(created["id"])
+
+    assert (ended["status"], ended["error"]) == ("succeeded", None)
+    assert len(ended["checkpoints"]) == 1
+
+
 def test_each_benchmark_of_a_training_gets_an_evaluation(evaluation: dict[str, Any]) -> None:
     result = evaluation["result"]
 

@@ -7,7 +7,7 @@ from shared.evaluations.scores import encode_value
 from shared.models.job import MetricName
 from tests.faults.stored_items import FINAL, Problems, StoredItems
 
-JOBS = ("training", "evaluation", "scan", "prediction")
+JOBS = ("training", "evaluation", "scan", "prediction", "decision_run")
 
 
 def references(items: StoredItems) -> Problems:
@@ -17,9 +17,9 @@ def references(items: StoredItems) -> Problems:
         if training["status"] not in FINAL:
             used[f"data_model#{space_id}", training["data_model_id"]] += 1
             used.update((f"connector#{space_id}", each["connector_id"]) for each in training["connectors"])
-    for space_id, _, run in items.of("prediction"):
+    for space_id, _, run in (*items.of("prediction"), *items.of("decision_run")):
         if run["status"] not in FINAL:
-            ids = {run["connector_id"], run["output"]["connector_id"]}
+            ids = {run["connector_id"], (run.get("output") or run)["connector_id"]}
             used.update((f"connector#{space_id}", each) for each in ids)
     for kind in ("data_model", "connector"):
         for space_id, sk, item in items.of(kind):

@@ -9,6 +9,7 @@ import pytest
 
 from functions.events import authorize
 from infra.groups import AUTHORIZE
+from infra.package import ROOT
 from infra.settings import PROD, STAGES
 from shared.http.middleware import SECURITY_HEADERS
 from shared.models.api_key import CHARACTERS, PREFIX, KeyToken
@@ -192,3 +193,11 @@ def test_the_deployment_depends_on_all_responses_and_methods(prod: Synthesised) 
     [deployment] = prod.resources("AWS::ApiGateway::Deployment").values()
     needed = {*prod.resources("AWS::ApiGateway::Method"), *prod.resources("AWS::ApiGateway::GatewayResponse")}
     assert needed <= set(deployment["DependsOn"])
+
+
+@pytest.mark.row("UI-7", "UI-8")
+def test_the_sign_in_returns_to_our_pages_and_to_the_command_line_alone(dev: Synthesised) -> None:
+    [client] = [each for each in dev.properties("AWS::Cognito::UserPoolClient") if "AllowedOAuthFlows" in each]
+    *pages, command_line = client["CallbackURLs"]
+    assert [page["Fn::Join"][1][-1].rpartition("/")[2] for page in pages] == ["console", "docs"]
+    assert f'CALLBACK = "{command_line}"' in (ROOT / "infra/client/inference_client/credentials.py").read_text()

@@ -21,6 +21,9 @@ MACHINES: dict[Workflow, Definition] = {
     Workflow.EVALUATION: definitions.evaluation(JobOptions(warm_pool_seconds=600), capacity_wait=60),
     Workflow.CONNECTOR_SCAN: definitions.connector_scan(concurrency=40),
     Workflow.PREDICTION: run_definitions.batch_run("prediction", "ScoreParts", KEYED, job="predict", concurrency=40),
+    Workflow.DECISION_RUN: run_definitions.batch_run(
+        "decision_run", "DecideParts", KEYED, job="decide", concurrency=40
+    ),
 }
 
 

@@ -41,15 +41,18 @@ def test_functions_run_on_arm_with_traces_json_logs_and_a_timeout(prod: Synthesi
 
 def test_only_functions_that_need_more_layers_have_them(prod: Synthesised) -> None:
     layers = {spec.name: len(function_of(prod, spec)["Layers"]) for spec in FUNCTIONS}
-    scan_or_score = {"checkpoints", "connectors", "insights", "scan-file"}
+    scan_or_score = {"checkpoints", "connectors", "insights", "predictions", "scan-file", "score-parts"}
+    decide = {"decide-parts", "finish-decision-run"}
     call_models = {"arguments", "chats", "clusters", "experts", "insights", "models", "personas"}
     copy_tables = {"connectors", "list-scan-files"}
     read_conditions = {"action-groups", "actions", "insights"}
     assert {name for name, count in layers.items() if count > 1} == (
-        scan_or_score | call_models | copy_tables | read_conditions
+        scan_or_score | decide | call_models | copy_tables | read_conditions
     )
     # The third layer of chats is the web adapter. Scans also copy tables, and connectors list them.
-    assert {name for name, count in layers.items() if count > 2} == {"chats", "connectors", "insights", "scan-file"}
+    assert {name for name, count in layers.items() if count > 2} == {
+        "chats", "connectors", "insights", "scan-file", *decide,
+    }  # fmt: skip
 
 
 def test_stacks_share_no_layers(prod: Synthesised) -> None:

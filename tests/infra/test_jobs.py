@@ -182,7 +182,7 @@ def test_an_isolated_network_lets_jobs_write_to_the_bucket_of_the_stage_only(iso
     gateways = [one for one in isolated.properties("AWS::EC2::VPCEndpoint") if one["VpcEndpointType"] == "Gateway"]
     [files] = [one for one in gateways if "s3" in json.dumps(one["ServiceName"])]
     [items] = [one for one in gateways if one is not files]
-    assert "Table" in json.dumps([one["Resource"] for one in items["PolicyDocument"]["Statement"]])
+    assert "Entities" in json.dumps([one["Resource"] for one in items["PolicyDocument"]["Statement"]])
     writing = [
         listed(one["Resource"])
         for one in files["PolicyDocument"]["Statement"]

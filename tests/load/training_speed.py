@@ -6,7 +6,8 @@ careful script: polars reads the file, categories become codes, the library fits
 predicts held-out rows. It fits the rounds of our previous run, because the round of an early stop depends on the
 held-out rows.
 
-``--gpu`` compares our job on one GPU with our job on this machine's processors instead.
+``--gpu`` compares our job on one GPU with our job on this machine's processors instead, and ``--workers 2`` one worker
+of XGBoost on one processor with two workers on two.
 """
 
 import contextlib
@@ -38,6 +39,7 @@ from shared.models.job import JobFile, MetricName, TrainingJob
 from shared.propensity.architectures.configuration import LightGBMConfiguration, XGBoostConfiguration
 from shared.propensity.checkpoints import read_checkpoint
 from tests.load.harness import options, paired_ratio, show, take_turns
+from tests.load.workers import compare_workers
 
 NUMBERS, CATEGORIES = 12, 8
 SEED = 11
@@ -199,7 +201,10 @@ def compare(architecture: str, path: Path, rounds: int, *, gpu: bool) -> list[st
 
 
 def main() -> None:
-    chosen = options(__doc__, rows=300_000, rounds=3, gpu=False)
+    chosen = options(__doc__, rows=300_000, rounds=3, gpu=False, workers=1)
+    if chosen.workers > 1:
+        compare_workers(customers(chosen.rows), chosen.workers, chosen.rounds)
+        return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "customers.csv"
         customers(chosen.rows).write_csv(path)

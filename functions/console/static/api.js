@@ -54,6 +54,18 @@ export const post = (path, body) => call("POST", path, { body });
 export const put = (path, body) => call("PUT", path, { body });
 export const del = (path) => call("DELETE", path);
 
+// Keeps an HTML file of the API as a download: a link alone would send no token.
+export async function download(filePath, name) {
+  const response = await send("GET", filePath);
+  const address = URL.createObjectURL(new Blob([await response.text()], { type: "text/html" }));
+  const link = Object.assign(document.createElement("a"), { href: address, download: name });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  // The browser reads the address after the click.
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}
+
 // The path of an item. Ids and names from the API may hold any character.
 export const path = (strings, ...parts) =>
   strings.reduce((done, text, index) => done + encodeURIComponent(parts[index - 1]) + text);

@@ -1,7 +1,7 @@
 // Line charts by uPlot, and the curves of an evaluation.
 
 import { useEffect, useRef } from "preact/hooks";
-import { html } from "./view.js";
+import { figure, html } from "./view.js";
 
 const COLOURS = {
   light: ["#1d5fd0", "#c2410c", "#12703a", "#7c3aed", "#a1651a", "#0e7490"],
@@ -28,7 +28,7 @@ export function Lines({ series, x, y, caption, height = 260, range }) {
         axes: [axis(x), axis(y)],
         series: [
           { label: x },
-          ...series.map((one, index) => ({ label: one.name, stroke: colours[index % colours.length], width: 2, spanGaps: true, dash: one.dash, points: { show: one.points.length < 3 } })),
+          ...series.map((one, index) => ({ label: one.name, stroke: colours[index % colours.length], width: 2, spanGaps: true, dash: one.dash, points: { show: one.marks || one.points.length < 3 } })),
         ],
       };
       plot = new uPlot(options, uPlot.join(series.map((one) => table(one.points))), frame.current);
@@ -129,3 +129,17 @@ export const CURVES = {
     caption: "1 is a choice by chance. The first half per cent of customers is left out, because so few rows say little.",
   },
 };
+
+// ---- Calibration, from a reliability table {mean_probability, positive_rate, …}.
+
+export function Reliability({ measured, raw }) {
+  const points = (found) => byX(found.bins.map((bin) => [bin.mean_probability, bin.positive_rate]));
+  const series = [
+    { name: raw ? "calibrated" : "model", points: points(measured), marks: true },
+    ...(raw ? [{ name: "without calibration", points: points(raw), marks: true }] : []),
+    { name: "exact", points: [[0, 0], [1, 1]], dash: [4, 4] },
+  ];
+  const figures = (found) => `error (ECE) ${figure(found.expected_error, 4)}, Brier score ${figure(found.brier, 4)}, slope ${figure(found.slope, 3)}`;
+  const caption = `On the diagonal, a probability means what it says. ${raw ? `Calibrated: ${figures(measured)}. Without: ${figures(raw)}.` : `${figures(measured)[0].toUpperCase()}${figures(measured).slice(1)}.`}`;
+  return html`<${Lines} series=${series} x="Mean probability" y="Share of positive rows" range=${[0, 1]} caption=${caption} />`;
+}

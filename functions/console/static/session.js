@@ -2,7 +2,7 @@
 
 const RENEW_BEFORE_MS = 60_000;
 const PENDING = "pending-sign-in";
-// The page is at <base>console, and the API's routes are at <base>.
+// The page is at <base>console or <base>docs, and the API's routes are at <base>.
 export const base = new URL(".", location.href.split(/[?#]/)[0]);
 
 export const session = { config: null, token: null, me: null, spaceId: null };
@@ -59,7 +59,7 @@ function keep(idToken, newRefreshToken) {
 const encoded = (bytes) =>
   btoa(String.fromCharCode(...new Uint8Array(bytes))).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
 const random = () => encoded(crypto.getRandomValues(new Uint8Array(32)));
-const redirectUri = () => new URL("console", base).href;
+const redirectUri = () => location.href.split(/[?#]/)[0];
 
 export async function redirectToSignIn() {
   const pending = { state: random(), verifier: random(), hash: location.hash };
@@ -135,11 +135,8 @@ export async function signInLocally(email, password) {
 }
 
 async function signUpLocally(email, password) {
-  const { client_id: client, pool_id: poolId } = session.config;
-  const attributes = (...pairs) => pairs.map(([Name, Value]) => ({ Name, Value }));
-  await pool("SignUp", { ClientId: client, Username: email, Password: password, UserAttributes: attributes(["email", email]) });
-  await pool("AdminConfirmSignUp", { UserPoolId: poolId, Username: email });
-  await pool("AdminUpdateUserAttributes", { UserPoolId: poolId, Username: email, UserAttributes: attributes(["email_verified", "true"]) });
+  const attributes = [{ Name: "email", Value: email }];
+  await pool("SignUp", { ClientId: session.config.client_id, Username: email, Password: password, UserAttributes: attributes });
 }
 
 // ---- With an issuer of the operator's own: the console can't know its pages, so people paste an ID token.

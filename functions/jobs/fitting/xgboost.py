@@ -91,8 +91,10 @@ def fit_batches(
 
 
 class _BatchIterator(xgboost.DataIter):
+    """Gives XGBoost one batch after the other. A worker without rows gives an empty one, because it takes part."""
+
     def __init__(self, batches: Batches, types: list[str], cache: Path | None) -> None:
-        self._batches, self._types, self._left = batches, types, batches()
+        self._batches, self._types, self._left = batches, types, self._with_one(batches())
         super().__init__(cache_prefix=None if cache is None else str(cache), release_data=True)
 
     def next(self, input_data: Callable[..., None]) -> bool:
@@ -102,7 +104,12 @@ class _BatchIterator(xgboost.DataIter):
         return batch is not None
 
     def reset(self) -> None:
-        self._left = self._batches()
+        self._left = self._with_one(self._batches())
+
+    def _with_one(self, batches: Iterator[Examples]) -> Iterator[Examples]:
+        first = next(batches, None)
+        yield first or Examples(np.empty((0, len(self._types)), np.float32), np.empty(0, np.float32))
+        yield from batches
 
 
 def _boost(

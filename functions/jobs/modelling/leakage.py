@@ -4,10 +4,11 @@ import numpy as np
 import numpy.typing as npt
 
 from functions.jobs.fitting.base import Examples
-from functions.jobs.modelling.metrics import Array, roc_curve
+from functions.jobs.modelling.metrics import roc_curve
 from shared.propensity.dates import Column
 from shared.propensity.features import FeatureSchema
 from shared.propensity.holdouts import Labels
+from shared.propensity.influences import Array
 
 # A column is suspicious if its ROC AUC alone reaches this value.
 SUSPICIOUS_AUC = 0.97

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from functions.jobs.modelling.calibration import measure_calibration
+from functions.jobs.modelling.uncertainty import influences, intervals
 from shared.models.job import MAX_SERIES_POINTS, CurvePoint, Measurement, MetricName
+from shared.propensity.influences import Array, ScoredRows
 
-Array = npt.NDArray[np.float64]
 # The log loss of a wrong probability of exactly 0 or 1 would be infinite.
 SMALLEST_PROBABILITY = float(np.finfo(np.float64).eps)
 
@@ -69,9 +71,10 @@ def log_loss(labels: Array, probabilities: Array) -> float:
 
 
 def measure(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float = 0.5) -> Measurement:
-    """Returns all eight metrics. A probability of at least ``threshold`` is predicted positive.
+    """Returns all eight metrics, with their intervals where rows are enough.
 
-    As in scikit-learn, precision, recall and F1 are 0 if no row is predicted positive or no row is positive.
+    A probability of at least ``threshold`` is predicted positive. As in scikit-learn, precision, recall and F1 are 0
+    if no row is predicted positive or no row is positive.
     ROC AUC, KS and Gini are null with a reason if all rows have the same label.
 
     Raises:
@@ -94,7 +97,10 @@ def measure(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: floa
         MetricName.F1: 2 * hits / (calls + positives) if calls + positives else 0.0,
         MetricName.LOG_LOSS: log_loss(truth, scores),
     }
-    measurement = Measurement(metrics=metrics, rows=len(truth), positives=positives)
+    rows = ScoredRows(truth == 1, scores, called)
+    measurement = Measurement(
+        metrics=metrics, intervals=intervals(influences(rows), rows), rows=len(truth), positives=positives
+    )
     ranking = (MetricName.ROC_AUC, MetricName.KS, MetricName.GINI)
     if positives in (0, len(truth)):
         only = "positive" if positives else "negative"
@@ -109,4 +115,19 @@ def measure(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: floa
             MetricName.GINI: 2 * curve.area - 1,
         }
         measurement.curve = curve.points()
+    return measurement
+
+
+def measure_all(
+    labels: npt.ArrayLike, probabilities: Array, raw_probabilities: Array | None, threshold: float
+) -> Measurement:
+    """Returns the metrics and the calibration, also without the checkpoint's calibration if it has one."""
+    truth = np.asarray(labels, dtype=np.float64)
+    # Sums of the same rows in another order would differ in their last digits.
+    order = np.lexsort((truth, probabilities))
+    truth, ranked = truth[order], probabilities[order]
+    measurement = measure(truth, ranked, threshold)
+    measurement.calibration = measure_calibration(truth, ranked)
+    if raw_probabilities is not None:
+        measurement.raw_calibration = measure_calibration(truth, raw_probabilities[order])
     return measurement

@@ -14,9 +14,9 @@ from functions.jobs.modelling.repeated_rows import are_repeated, key_draws, matr
 from functions.jobs.modelling.splits import group_draws, held_out_rows
 from functions.jobs.modelling.targets import to_labels
 from functions.jobs.sharded.encoded import EncodedRows, Folds
-from functions.jobs.sharded.prepared import Batch
+from functions.jobs.sharded.prepared import RowBatch
 from functions.jobs.sharded.sample import SampledTable
-from functions.jobs.train.plan import Plan, plan
+from functions.jobs.train.plan import DataPlan, plan
 from functions.jobs.train.results import label_notes, remarks
 from shared.models.job import JobModel, TrainingJob
 from shared.propensity.architectures.configuration import ArchitectureConfiguration, XGBoostConfiguration
@@ -40,7 +40,7 @@ class Agreement(JobModel):
     folds: int
     configuration: XGBoostConfiguration
 
-    def encode(self, batch: Batch, seed: int, target: str, encoded: EncodedRows) -> None:
+    def encode(self, batch: RowBatch, seed: int, target: str, encoded: EncodedRows) -> None:
         """Keeps the encoded rows of a batch that have a label."""
         texts = batch.labels(target, (self.positive, self.negative))
         known = texts.is_not_null().to_numpy()
@@ -64,7 +64,7 @@ class Agreement(JobModel):
         return frame.with_columns(*lacking, *(frame[name].cast(pl.String) for name in texts))
 
 
-class Decision:
+class SharedPlan:
     """The agreement, and what the first worker knows beside it."""
 
     def __init__(
@@ -126,7 +126,7 @@ class Decision:
         return remarks(self._job, self.plan, self._suspicious, about, about_data)
 
 
-def _entity(decided: Plan) -> str | None:
+def _entity(decided: DataPlan) -> str | None:
     if isinstance(decided.holdout, GroupHoldout):
         return decided.holdout.column
     return next(iter(repeated_entities(decided.features)), None)

@@ -13,7 +13,7 @@ from shared.propensity.holdouts import Draws, Labels, Mask
 
 # What is known of a row beside its features.
 _FACTS = np.dtype([("label", "f4"), ("held_out", "?"), ("draw", "f8")])
-Facts = npt.NDArray[np.void]
+RowFacts = npt.NDArray[np.void]
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,12 @@ class EncodedRows:
                 np.add.at(found[index], (validates, rows["label"].astype(np.int64)), 1)
         return found
 
-    def _facts(self) -> Iterator[tuple[Path, Facts]]:
+    def _facts(self) -> Iterator[tuple[Path, RowFacts]]:
         for path in self.parts:
             yield path, np.load(path.with_suffix(".facts.npy"), allow_pickle=False)
 
 
-def _taken(path: Path, facts: Facts, rows: Mask) -> Iterator[Examples]:
+def _taken(path: Path, facts: RowFacts, rows: Mask) -> Iterator[Examples]:
     if rows.any():
         matrix = np.load(path.with_suffix(".matrix.npy"), mmap_mode="r", allow_pickle=False)
         yield Examples(matrix[rows], np.ascontiguousarray(facts["label"][rows]))

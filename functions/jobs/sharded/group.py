@@ -24,7 +24,7 @@ Bytes = npt.NDArray[np.uint8]
 TRACKER_PORT = 9099
 # An instance may start some minutes after another one. The pauses between attempts grow by two seconds.
 ATTEMPTS_TO_MEET = 30
-# Of one exchange: one worker may read its files for longer than another one. A worker that dies ends it at once.
+# Of one exchange: one worker may read its files for longer than another one. A worker that dies ends it immediately.
 EXCHANGE_SECONDS = 3600
 _STOPPED = "\0stopped"
 
@@ -122,7 +122,7 @@ def joined(rank: int, size: int, address: str, port: int = TRACKER_PORT) -> Iter
 
 
 def _nccl() -> str | None:
-    """Returns the NCCL beside the container's PyTorch. GPUs talk by it. XGBoost finds one of the system by itself."""
+    """Returns the NCCL beside the container's PyTorch. XGBoost finds one of the system without help."""
     for prefix in (sys.prefix, sys.base_prefix, "/opt/conda"):
         for path in Path(prefix).glob("lib/python3*/site-packages/nvidia/nccl/lib/libnccl.so.2"):
             return str(path)

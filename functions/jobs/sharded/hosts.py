@@ -13,7 +13,7 @@ from pathlib import Path
 from shared.errors import JobFailedError
 from shared.models.job import JobDataset
 
-# The names of other instances are not known at once.
+# The names of other instances are not known immediately.
 NAMING_SECONDS = 300
 
 

@@ -42,7 +42,7 @@ def free_bytes(processes: int = 1) -> float:
 
 
 def fits(paths: Sequence[Path], architecture: str) -> bool:
-    """Returns whether a training of these files fits into the memory at once.
+    """Returns whether a training of these files fits into the memory as a whole.
 
     Raises:
         JobFailedError: it doesn't, and the architecture needs that; the message says how many rows would fit.

@@ -53,7 +53,7 @@ class PreparedFiles(JobModel):
 
 
 @dataclass(frozen=True)
-class Batch:
+class RowBatch:
     """Some rows of a file, and two draws for each: the first decides whether it is held out."""
 
     file: PreparedFile
@@ -122,7 +122,7 @@ def _count(frame: pl.LazyFrame) -> int:
 
 def batches(
     prepared: PreparedFiles, seed: int, share: int = 0, shares: int = 1, check: Callable[[], None] = lambda: None
-) -> Iterator[Batch]:
+) -> Iterator[RowBatch]:
     """Yields the rows of one of several workers of a host. ``check`` may raise between batches."""
     for file in prepared.files:
         draws = draws_in_turn(seed, file.pinned)
@@ -135,4 +135,4 @@ def batches(
                 frame = pl.scan_parquet(path, glob=False).slice(start, size).collect(engine="streaming")
                 drawn, drawn_again = draws(frame.height), fold_draws(frame.height)
                 mine = slice(share, None, shares)
-                yield Batch(file, frame.gather_every(shares, share), drawn[mine], drawn_again[mine])
+                yield RowBatch(file, frame.gather_every(shares, share), drawn[mine], drawn_again[mine])

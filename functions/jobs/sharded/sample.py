@@ -10,14 +10,14 @@ import polars as pl
 
 from functions.jobs.concatenation import FileRows, concatenate
 from functions.jobs.modelling.targets import label_texts
-from functions.jobs.sharded.prepared import Batch, PreparedFile
+from functions.jobs.sharded.prepared import PreparedFile, RowBatch
 from functions.jobs.sources import DatasetTable, require_columns
 from shared.errors import JobFailedError
 from shared.propensity.features import value_key
 
 # Of all workers together.
 SAMPLE_CELLS = 8_000_000
-# A cell takes 8 to 30 bytes, several times over while it is looked at.
+# A cell takes 8 to 30 bytes, several times while the sample is examined.
 BYTES_A_SAMPLED_CELL = 80
 FEWEST_ROWS = 2_000
 _DRAW, _HASH = "\ndraw", "\nhash"
@@ -39,7 +39,7 @@ class Sample:
     files: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
     rows: int = 0
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: RowBatch) -> None:
         """Takes the rows of a batch that have a label, and fewer of all when they become too many."""
         texts = batch.labels(self.target)
         for text, count in texts.value_counts().iter_rows():

@@ -28,7 +28,7 @@ _MEETING_SECONDS = 1800
 
 
 class WorkerOrder(JobModel):
-    """What a worker is told: its place among all, and among those of its host."""
+    """What a worker gets: its place among all, and among those of its host."""
 
     rank: int
     size: int
@@ -99,10 +99,10 @@ def _start(order: WorkerOrder) -> _Running:
 def _watch(running: Sequence[_Running], stop: threading.Event) -> None:
     """Waits until all workers have ended well. Raises the reason if one has not."""
     deadline: float | None = None
-    told = False
+    was_sent = False
     while any(each.process.poll() is None for each in running):
-        if stop.is_set() and not told:
-            told, deadline = True, time.monotonic() + SECONDS_TO_STOP
+        if stop.is_set() and not was_sent:
+            was_sent, deadline = True, time.monotonic() + SECONDS_TO_STOP
             for each in running:
                 each.process.send_signal(signal.SIGTERM)
         if deadline is None and any(each.process.poll() for each in running):

@@ -14,16 +14,15 @@ from functions.jobs.container import Container
 from functions.jobs.fitting.base import Examples, Hardware, threads_for
 from functions.jobs.fitting.xgboost import XGBoost, fit_batches
 from functions.jobs.modelling.copies import MAX_HASHES, Hashes, keep_hashes, row_hashes
-from functions.jobs.modelling.metrics import measure
-from functions.jobs.modelling.thresholds import choose_threshold
+from functions.jobs.modelling.score_rules import choose_score_rule
 from functions.jobs.modelling.training import Observer, Session, TrainingStoppedError
 from functions.jobs.progress import ProgressReporter, webhook_sender
-from functions.jobs.sharded.agreement import Agreement, Decision
+from functions.jobs.sharded.agreement import Agreement, SharedPlan
 from functions.jobs.sharded.encoded import EncodedRows, Folds
 from functions.jobs.sharded.group import Group
 from functions.jobs.sharded.hosts import Hosts
 from functions.jobs.sharded.memory import free_bytes
-from functions.jobs.sharded.prepared import Batch, PreparedFiles, batches, prepare
+from functions.jobs.sharded.prepared import PreparedFiles, RowBatch, batches, prepare
 from functions.jobs.sharded.sample import BYTES_A_SAMPLED_CELL, FEWEST_ROWS, SAMPLE_CELLS, Sample, together
 from functions.jobs.sources import download
 from functions.jobs.train.results import Result, write_result
@@ -37,7 +36,7 @@ from shared.propensity.log_odds import LogOddsModel, mean
 
 # Of a cell that XGBoost keeps as a step, by row and by column.
 BYTES_A_STEP = 8
-_JUDGED = np.dtype([("label", "f4"), ("chance", "f8")])
+_JUDGED = np.dtype([("label", "f4"), ("log_odds", "f8")])
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def fit_together(
         if progress.stop_requested:
             raise TrainingStoppedError
 
-    def read() -> Iterator[Batch]:
+    def read() -> Iterator[RowBatch]:
         return batches(prepared, seed, worker.share, worker.shares, check)
 
     decision, agreement = _agree(job, configuration, seed, worker, read)
@@ -131,7 +130,7 @@ def fit_together(
     model = mean(models)
     by_fold = [_judged(each, encoded.fold(folds, index, validates=True)) for index, each in enumerate(models)]
     unseen = group.gather_rows(np.concatenate(by_fold))
-    threshold, threshold_notes = choose_threshold(unseen["label"], unseen["chance"])
+    rule = choose_score_rule(resolved, unseen["label"], unseen["log_odds"], seed)
     held_out = group.gather_rows(_judged(model, encoded.held_out()))
     hashes = _hashes(group, encoded, int(counts[0]))
     about_files = [text for part in group.gather(_warnings(worker, prepared)) for text in json.loads(part)]
@@ -141,10 +140,10 @@ def fit_together(
         model=model,
         configuration=resolved,
         seed=seed,
-        threshold=threshold,
-        measurement=measure(held_out["label"], held_out["chance"], threshold),
+        rule=rule,
+        measurement=rule.measure(held_out["label"], held_out["log_odds"]),
         series=progress.series(),
-        notes=decision.remarks([*session.notes, *fitting.notes, *threshold_notes], about_files),
+        notes=decision.remarks([*session.notes, *fitting.notes, *rule.notes], about_files),
         files=[file for dataset in job.datasets for file in dataset.files],
         rows=int(counts[0]),
     )
@@ -158,8 +157,8 @@ def _agree(
     configuration: ArchitectureConfiguration,
     seed: int,
     worker: Worker,
-    read: Callable[[], Iterator[Batch]],
-) -> tuple[Decision | None, Agreement]:
+    read: Callable[[], Iterator[RowBatch]],
+) -> tuple[SharedPlan | None, Agreement]:
     """Returns what all do, and with the first worker also what it knows beside that."""
     group = worker.group
     cells = group.least(min(SAMPLE_CELLS, free_bytes(worker.shares) / BYTES_A_SAMPLED_CELL))
@@ -176,8 +175,8 @@ def _agree(
     sample.keep_below(group.least(sample.limit))
     samples = group.gather(sample.to_bytes())
 
-    def decide() -> Decision | None:
-        return Decision(job, configuration, seed, together(samples, job.target)) if group.is_first else None
+    def decide() -> SharedPlan | None:
+        return SharedPlan(job, configuration, seed, together(samples, job.target)) if group.is_first else None
 
     decision = group.together(decide)
     agreed = group.from_first(b"" if decision is None else decision.agreement.model_dump_json().encode())
@@ -186,14 +185,8 @@ def _agree(
 
 def _require_rows(group: Group, encoded: EncodedRows, folds: Folds, counts: npt.NDArray[np.int64]) -> None:
     """Raises JobFailedError if there is nothing to fit on, to validate by or to measure."""
-    own = encoded.fold_counts(folds)
-    if group.least(float(own.sum(axis=2).min())) < 1:
-        raise JobFailedError(
-            f"One of the {group.size} workers has no rows to fit on or to validate by. Use fewer instances or GPUs, or "
-            "files of about the same size."
-        )
     fitted, positives, held_out, _ = (int(count) for count in counts)
-    if not group.total(own).all() or not held_out:
+    if not group.total(encoded.fold_counts(folds)).all() or not held_out:
         raise JobFailedError(
             f"Of the {fitted:,} rows to fit on, {positives:,} are positive, and {held_out:,} rows are held out. "
             "That is too few to fit, to validate and to measure. Choose another split or more rows."
@@ -277,11 +270,11 @@ class _Fitting:
 
 
 def _judged(model: LogOddsModel, rows: Iterator[Examples]) -> npt.NDArray[np.void]:
-    """Returns the label and the probability of rows."""
+    """Returns the label and the log-odds of rows."""
     parts = [np.empty(0, dtype=_JUDGED)]
     for examples in rows:
         part = np.empty(len(examples), dtype=_JUDGED)
-        part["label"], part["chance"] = examples.labels, model.predict(examples.matrix)
+        part["label"], part["log_odds"] = examples.labels, model.log_odds(examples.matrix)
         parts.append(part)
     return np.concatenate(parts)
 

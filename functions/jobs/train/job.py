@@ -17,11 +17,11 @@ from functions.jobs.fitting.families import family_of
 from functions.jobs.modelling.automatic_splits import repeated_entities
 from functions.jobs.modelling.copies import copies, write_hashes
 from functions.jobs.modelling.leakage import suspicious_columns
-from functions.jobs.modelling.metrics import measure
 from functions.jobs.modelling.repeated_rows import are_repeated, entity_numbers, matrix_keys
+from functions.jobs.modelling.score_rules import choose_score_rule
 from functions.jobs.modelling.splits import validation_folds
 from functions.jobs.modelling.targets import label_texts
-from functions.jobs.modelling.thresholds import choose_threshold, held_out_chances
+from functions.jobs.modelling.thresholds import held_out_log_odds
 from functions.jobs.progress import ProgressReporter, webhook_sender
 from functions.jobs.sharded.group import Group
 from functions.jobs.sharded.hosts import Hosts
@@ -29,7 +29,7 @@ from functions.jobs.sharded.memory import fits
 from functions.jobs.sharded.prepared import prepare
 from functions.jobs.sharded.supervisor import run_workers
 from functions.jobs.sources import DatasetTable, download, read_files
-from functions.jobs.train.plan import Plan, plan
+from functions.jobs.train.plan import DataPlan, plan
 from functions.jobs.train.results import Result, label_notes, remarks, write_result
 from functions.jobs.train.session import training_session
 from shared.connectors.downloads import ClientFactory
@@ -45,7 +45,7 @@ from shared.propensity.tables import encode_frame
 class Fit:
     """A fitted model, what was decided for it, and the examples that it was fitted on."""
 
-    plan: Plan
+    plan: DataPlan
     result: Result
     examples: Examples
 
@@ -111,10 +111,9 @@ def fit(
     task = FitTask(fitted, folds, schema.categorical, hardware, seed)
     progress.expect(family.models_with_rounds(task), getattr(resolved, "n_estimators", None))
     models = family.fit_folds(resolved, task, session)
-    threshold, threshold_notes = choose_threshold(*held_out_chances(models, fitted, folds))
+    rule = choose_score_rule(resolved, *held_out_log_odds(models, fitted, folds), seed)
     model = mean(models)
-    measurement = measure(labels[held_out], model.predict(examples.matrix[held_out]), threshold)
-    about_fit = [*session.notes, *threshold_notes, *copy_notes, *entity_notes]
+    about_fit = [*session.notes, *rule.notes, *copy_notes, *entity_notes]
     about_data = [
         *table.notes,
         *label_notes(job, decided, len(known) - int(known.sum())),
@@ -125,8 +124,8 @@ def fit(
         model=model,
         configuration=resolved,
         seed=seed,
-        threshold=threshold,
-        measurement=measurement,
+        rule=rule,
+        measurement=rule.measure(labels[held_out], model.log_odds(examples.matrix[held_out])),
         series=progress.series(),
         notes=remarks(job, decided, suspicious, about_fit, about_data),
         files=table.files,

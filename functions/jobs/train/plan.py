@@ -28,7 +28,7 @@ IDENTIFYING = "it identifies persons, by what a scan found or the connector's pe
 
 
 @dataclass(frozen=True)
-class Plan:
+class DataPlan:
     """What was decided, and the rows by which it was."""
 
     positive: str
@@ -49,7 +49,7 @@ def plan(
     table: DatasetTable,
     texts: pl.Series,
     counts: dict[str, int],
-) -> Plan:
+) -> DataPlan:
     """Decides by rows with known labels, whose ``texts`` these are. ``counts`` has the number of rows of each label.
 
     Raises:
@@ -65,7 +65,7 @@ def plan(
     held_out = held_out_rows(holdout, features, table.draws, labels)
     _require_both_classes(labels, held_out, holdout)
     schema = infer_schema(features.filter(~held_out), _left_out(never, holdout, features), formats)
-    return Plan(positive, negative, holdout, reason, schema, features, labels, held_out)
+    return DataPlan(positive, negative, holdout, reason, schema, features, labels, held_out)
 
 
 def _holdout(

@@ -5,12 +5,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from functions.jobs.train.plan import Plan
+from functions.jobs.modelling.score_rules import ScoreRule
+from functions.jobs.train.plan import DataPlan
 from shared.errors import JobFailedError
 from shared.models.job import JobFile, Measurement, SeriesPoint, TrainingJob
 from shared.propensity.architectures.configuration import ArchitectureConfiguration
 from shared.propensity.artifacts import require_scorable
-from shared.propensity.checkpoints import FORMAT_VERSION, StoredCheckpoint, library_versions, write_checkpoint
+from shared.propensity.checkpoints import (
+    CALIBRATED_VERSION,
+    FORMAT_VERSION,
+    StoredCheckpoint,
+    library_versions,
+    write_checkpoint,
+)
 from shared.propensity.errors import CheckpointError
 from shared.propensity.holdouts import RandomHoldout
 from shared.propensity.log_odds import LogOddsModel
@@ -25,7 +32,7 @@ class Result:
     model: LogOddsModel
     configuration: ArchitectureConfiguration
     seed: int
-    threshold: float
+    rule: ScoreRule
     measurement: Measurement
     series: list[SeriesPoint]
     notes: list[str]
@@ -33,17 +40,19 @@ class Result:
     rows: int
 
 
-def write_result(folder: Path, job: TrainingJob, plan: Plan, result: Result) -> None:
+def write_result(folder: Path, job: TrainingJob, plan: DataPlan, result: Result) -> None:
     """Writes the checkpoint, and its metrics to stdout. Raises JobFailedError if predictions could not use it."""
     checkpoint = StoredCheckpoint(
-        format_version=FORMAT_VERSION,
+        format_version=CALIBRATED_VERSION if result.rule.calibration else FORMAT_VERSION,
         training_id=job.training_id,
         created_at=datetime.now(UTC),
         architecture=job.architecture,
         target=job.target,
         positive_label=plan.positive,
         negative_label=plan.negative,
-        threshold=result.threshold,
+        threshold=result.rule.threshold,
+        threshold_rule=result.rule.threshold_rule,
+        calibration=result.rule.calibration,
         measurement=result.measurement,
         series=result.series,
         notes=result.notes,
@@ -64,7 +73,11 @@ def write_result(folder: Path, job: TrainingJob, plan: Plan, result: Result) -> 
 
 
 def remarks(
-    job: TrainingJob, plan: Plan, suspicious: Mapping[str, float], about_fit: Sequence[str], about_data: Sequence[str]
+    job: TrainingJob,
+    plan: DataPlan,
+    suspicious: Mapping[str, float],
+    about_fit: Sequence[str],
+    about_data: Sequence[str],
 ) -> list[str]:
     """Returns the notes about a training, the most important ones first."""
     return [
@@ -77,7 +90,7 @@ def remarks(
     ]
 
 
-def label_notes(job: TrainingJob, plan: Plan, dropped_rows: int) -> list[str]:
+def label_notes(job: TrainingJob, plan: DataPlan, dropped_rows: int) -> list[str]:
     """Returns notes about the rows without a label, and about a label that the job did not name."""
     notes = []
     if dropped_rows:

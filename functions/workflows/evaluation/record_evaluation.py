@@ -7,14 +7,11 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError
 
 from shared.errors import JobFailedError, NotFoundError
-from shared.models.job import EvaluationResult
+from shared.models.job import EvaluationResult, JobFile
 from shared.observability import workflow_step
-from shared.propensity.artifacts import read_evaluation_result
+from shared.propensity.artifacts import MAX_EVALUATION_BYTES, read_evaluation_result
 from shared.propensity.errors import CheckpointError
 from shared.resources import Resources
-
-# A curve of 200 points and a few numbers; the job writes nothing else.
-ARTIFACT_SIZE_LIMIT = 10 * 2**20
 
 _resources = Resources()
 
@@ -28,29 +25,38 @@ def record_evaluation(resources: Resources, event: dict[str, Any]) -> dict[str, 
     space_id, evaluation_id = event["space_id"], event["evaluation_id"]
     evaluations = resources.evaluations
     if not evaluations.repository.get(space_id, evaluation_id).result.status.is_final:
-        result = _read_result(resources, event["model_uri"])
+        result, artifact = _read_result(resources, event["model_uri"])
         try:
-            evaluations.succeed(space_id, evaluation_id, result)
+            evaluations.succeed(space_id, evaluation_id, result, artifact)
         except NotFoundError:
             raise JobFailedError("The checkpoint was deleted while it was being evaluated.") from None
     status = evaluations.repository.get(space_id, evaluation_id).result.status
     return {"space_id": space_id, "evaluation_id": evaluation_id, "status": status}
 
 
-def _read_result(resources: Resources, uri: str) -> EvaluationResult:
+def _read_result(resources: Resources, uri: str) -> tuple[EvaluationResult, JobFile]:
     address = urlsplit(uri)
+    bucket, key = address.netloc, address.path.lstrip("/")
     try:
-        found = resources.s3.get_object(Bucket=address.netloc, Key=address.path.lstrip("/"))
+        found = resources.s3.get_object(Bucket=bucket, Key=key)
     except ClientError as error:
         if error.response["Error"]["Code"] not in ("NoSuchKey", "AccessDenied"):
             raise
         raise JobFailedError("The evaluation left no result behind. Start it again.") from None
-    if found["ContentLength"] > ARTIFACT_SIZE_LIMIT:
+    artifact = JobFile(
+        bucket=bucket,
+        key=key,
+        etag=found["ETag"].strip('"'),
+        version_id=found.get("VersionId"),
+        size_bytes=found["ContentLength"],
+    )
+    if found["ContentLength"] > MAX_EVALUATION_BYTES:
         raise JobFailedError("The evaluation left more than a result behind. Start it again.")
     try:
-        return read_evaluation_result(io.BytesIO(found["Body"].read()))
+        result = read_evaluation_result(io.BytesIO(found["Body"].read()))
     except CheckpointError as error:
         raise JobFailedError(f"The evaluation's result can't be read: {error}. Start it again.") from None
+    return result, artifact
 
 
 @workflow_step

@@ -9,13 +9,20 @@ from typing import IO, Any
 
 from botocore.exceptions import ClientError
 
+from shared.checkpoints.reports import CheckpointReports
 from shared.clock import new_id
 from shared.dynamodb.repository import Repository
 from shared.dynamodb.table import Write
 from shared.errors import JobFailedError, NotFoundError
 from shared.evaluations.scores import finite
-from shared.models.checkpoint import INPUTS_LIMIT, Checkpoint, CheckpointInput
-from shared.models.job import CheckpointSummary, JobFile, SeriesPoint
+from shared.models.checkpoint import (
+    INPUTS_LIMIT,
+    Checkpoint,
+    CheckpointCalibration,
+    CheckpointInput,
+    CheckpointReport,
+)
+from shared.models.job import REPORTED_NAMES, CheckpointSummary, JobFile, ReportedFile, SeriesPoint
 from shared.models.job_status import JobStatus
 from shared.models.training import Training
 from shared.observability import workflow_step
@@ -79,10 +86,13 @@ def _succeed(
         input_count=len(metadata.features.features) or None,
         inputs=_inputs(metadata),
         metrics=metrics,
+        intervals=metadata.measurement.intervals,
+        calibration=_calibration(metadata),
         name=training.name,
         size_bytes=artifact.size_bytes,
         target=metadata.target,
         threshold=metadata.threshold,
+        threshold_rule=metadata.threshold_rule or None,
         training_id=training.id,
     )
     last_step = max((point.step for point in metadata.series), default=0)
@@ -99,9 +109,10 @@ def _succeed(
         "billable_seconds": event.get("billable_seconds"),
     }
     series = trainings.keep_series(space_id, training.id, metadata.series)
+    report = CheckpointReports(resources.table).keep(space_id, checkpoint.id, _report(metadata))
 
     def commit(actions: list[Write]) -> None:
-        checkpoints.create(space_id, checkpoint, also=[*actions, series])
+        checkpoints.create(space_id, checkpoint, also=[*actions, series, report])
 
     return trainings.end(space_id, training.id, JobStatus.SUCCEEDED, values, commit=commit)
 
@@ -115,6 +126,35 @@ def _inputs(metadata: CheckpointSummary) -> list[CheckpointInput]:
             break
         inputs.append(CheckpointInput(name=column.name, type=column.kind))
     return inputs
+
+
+def _calibration(metadata: CheckpointSummary) -> CheckpointCalibration | None:
+    measured, raw = metadata.measurement.calibration, metadata.measurement.raw_calibration
+    if measured is None:
+        return None
+    method = metadata.calibration.kind if metadata.calibration else "none"
+    return CheckpointCalibration(method=method, measured=measured, raw=raw)
+
+
+def _report(metadata: CheckpointSummary) -> CheckpointReport:
+    holdout = metadata.holdout
+    return CheckpointReport(
+        curve=metadata.measurement.curve,
+        rows=metadata.measurement.rows,
+        positives=metadata.measurement.positives,
+        positive_label=metadata.positive_label,
+        holdout=f"{holdout.kind}{f' by {holdout.column}' if holdout.column else ''}" if holdout else "",
+        trained_rows=metadata.trained_rows,
+        configuration={name: _shortened(value) for name, value in metadata.configuration.items()},
+        seed=metadata.seed,
+        files=ReportedFile.of(metadata.trained_files),
+        file_count=len(metadata.trained_files),
+        library_versions=metadata.library_versions,
+    )
+
+
+def _shortened(value: Any) -> Any:
+    return value[:REPORTED_NAMES] if isinstance(value, list) else value
 
 
 def _read(event: dict[str, Any], training: Training, resources: Resources) -> tuple[JobFile, CheckpointSummary]:

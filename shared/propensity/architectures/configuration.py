@@ -4,7 +4,7 @@ A field left out, or null, is chosen by the rows (``resolved``); what was chosen
 """
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,6 +28,39 @@ def are_few(rows: int, positives: int) -> bool:
     return rows < MAX_ROWS_FOR_ENSEMBLE or (rows < MANY_RARE_ROWS and rare < FEW_OF_A_LABEL)
 
 
+CalibrationChoice = Literal["automatic", "none", "logistic", "isotonic"]
+
+
+class _RuleOfThreshold(BaseModel):
+    """Chooses the threshold on rows that the models have not seen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class F1Rule(_RuleOfThreshold):
+    """The best F1."""
+
+    rule: Literal["f1"]
+
+
+class CostRule(_RuleOfThreshold):
+    """The lowest cost of rows that are called wrongly."""
+
+    rule: Literal["cost"]
+    false_positive: float = Field(gt=0, le=1e9, description="Cost of a negative row that is called positive.")
+    false_negative: float = Field(gt=0, le=1e9, description="Cost of a positive row that is not.")
+
+
+class CapacityRule(_RuleOfThreshold):
+    """The rows with the highest probabilities, up to a share of all rows."""
+
+    rule: Literal["capacity"]
+    share: float = Field(gt=0, le=1, description="Largest share of rows that is called positive.")
+
+
+ThresholdRule = Annotated[F1Rule | CostRule | CapacityRule, Field(discriminator="rule")]
+
+
 class ArchitectureConfiguration(BaseModel):
     """What all architectures have in common."""
 
@@ -48,6 +81,16 @@ class ArchitectureConfiguration(BaseModel):
     )
     excluded_columns: list[ColumnName] = Field(
         default_factory=list, max_length=10_000, description="Columns not to learn from."
+    )
+    calibration: CalibrationChoice = Field(
+        default="automatic",
+        description="Correction of the probabilities, from rows that the models have not seen; automatic: the one that "
+        "improves the log loss of other rows by twice its standard error, or none.",
+    )
+    threshold: ThresholdRule | None = Field(
+        default=None,
+        description="How the threshold is chosen, from which on a row gets the positive label; null: 0.5, or the best "
+        "F1 where 0.5 calls hardly any row positive.",
     )
 
     @property

@@ -32,7 +32,7 @@ class ArchitectureDescription:
     source: str
     configuration: type[ArchitectureConfiguration]
     uses_gpus: bool = False
-    # Several workers at once: one for each GPU, on one instance or several.
+    # Several workers together: one for each GPU, on one instance or several.
     uses_workers: bool = False
     # Data that do not fit into the memory are read again from disk.
     exceeds_memory: bool = False
@@ -165,15 +165,20 @@ def validate_configuration(
     raise ValidationFailedError("; ".join(f"{detail.field}: {detail.message}" for detail in details[:10]), details)
 
 
-def configuration_schemas() -> dict[str, dict[str, Any]]:
-    """Returns the JSON schema of each architecture's configuration."""
-    return {name: description.configuration.model_json_schema() for name, description in ARCHITECTURES.items()}
+def configuration_schemas(references: str = "#/$defs/{model}") -> dict[str, dict[str, Any]]:
+    """Returns the JSON schema of each architecture's configuration. ``references`` is how its parts are named."""
+    return {
+        name: description.configuration.model_json_schema(ref_template=references)
+        for name, description in ARCHITECTURES.items()
+    }
 
 
 def _explain(problem: Mapping[str, Any], schema: type[ArchitectureConfiguration], architecture: str) -> str:
     if problem["type"] != "extra_forbidden":
         return str(problem["msg"])
     unknown = str(problem["loc"][-1])
+    if len(problem["loc"]) > 1:
+        return f"unknown key '{unknown[:100]}'"
     known = list(schema.model_fields)
     nearest = difflib.get_close_matches(unknown, known, n=1, cutoff=0.5)
     hint = f"did you mean '{nearest[0]}'?" if nearest else f"{architecture} knows {', '.join(known)}"

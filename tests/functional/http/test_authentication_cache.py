@@ -62,7 +62,7 @@ def space_of(client: TestClient) -> str:
     return str(client.headers["X-Space-Id"])
 
 
-@pytest.mark.row("IL-1")
+@pytest.mark.row("IL-1", "GW-9")
 def test_a_chat_with_cached_authentication_is_stored_and_logged_in_one_request_to_dynamodb(
     chatting: TestClient, resources: Resources
 ) -> None:

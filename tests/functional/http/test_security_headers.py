@@ -13,7 +13,8 @@ from shared.settings import Settings
 PAGES = (
     "/",
     "/docs",
-    "/docs/redoc.standalone.js",
+    "/docs/reference.js",
+    "/docs/scalar/standalone.esm.js",
     "/openapi.json",
     "/console",
     "/console/config.json",

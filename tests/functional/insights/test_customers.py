@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from functions import migration
 from shared.clock import new_id, utc_now
 from shared.dynamodb.table import Key, Table
 from shared.models.base import format_timestamp
@@ -97,6 +98,7 @@ def test_reactions_that_were_stored_before_the_policy_had_a_key_still_suppress(
         place = Key(f"insight_contact#{space}#{key}", new_id())
         values = {"action_id": offer, "reaction": "rejected", "created_at": format_timestamp(utc_now())}
         table.put_all([{**place.values, **values}])
+    assert migration.main([table.name]) == 0
     for given in ({field: "C-4", "age": 40}, {"customerNumber": "C-4"}, persona):
         assert only_candidate(decide(client, given, actions=[offer]))["removed_by"] == "suppressed", given
 

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Sequence
 from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -38,8 +39,8 @@ def days(count: int, seed: int = 2, days_up_to: int = 28) -> list[date]:
     return [date(1990, int(random.integers(5, 7)), int(random.integers(1, days_up_to + 1))) for _ in range(count)]
 
 
-def train_on(box: Box, files: list[JobFile]) -> Scorer:
-    train(training(files), box.container, threading.Event(), box.cloud.client)
+def train_on(box: Box, files: list[JobFile], **changes: Any) -> Scorer:
+    train(training(files, **changes), box.container, threading.Event(), box.cloud.client)
     return Scorer(box.container.model_folder)
 
 
@@ -109,7 +110,8 @@ def test_a_table_and_rows_of_texts_score_alike(box: Box, cloud: Cloud, noted: No
 
 
 def test_a_checkpoint_without_formats_still_loads_and_scores_as_before(box: Box, cloud: Cloud) -> None:
-    scorer = train_on(box, [cloud.put_frame("a.csv", clients(days(400)))])
+    uncalibrated = {"n_estimators": 40, "ensemble_size": 2, "calibration": "none"}
+    scorer = train_on(box, [cloud.put_frame("a.csv", clients(days(400)))], configuration=uncalibrated)
     path = box.container.model_folder / "checkpoint.json"
     paper = json.loads(path.read_text())
     (born,) = [feature for feature in paper["features"]["features"] if feature["name"] == "born"]

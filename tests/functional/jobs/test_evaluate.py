@@ -15,6 +15,8 @@ from shared.errors import JobFailedError
 from shared.models.job import EvaluationJob, EvaluationResult, JobFile, Measurement, MetricName
 from shared.propensity.artifacts import read_checkpoint_metadata, read_evaluation_result
 from shared.propensity.errors import CheckpointError
+from shared.propensity.influences import influence
+from shared.propensity.scored_rows import common_rows, read_scores
 from tests.functional.jobs.conftest import Box, Cloud, training
 from tests.functional.jobs.test_train import customers
 
@@ -178,3 +180,27 @@ def test_a_benchmark_may_name_its_label_otherwise_and_have_a_column_of_the_targe
     job.datasets[0].target = "answer"
 
     assert run(job, box).measurement.rows == 100
+
+
+@pytest.mark.row("Y-2")
+def test_the_scores_of_rows_are_kept_under_keys_of_their_files(box: Box, cloud: Cloud, trained: JobFile) -> None:
+    fresh = cloud.put_frame("new.csv", customers(300, seed=9))
+    other = cloud.put_frame("other.csv", customers(50, seed=10))
+
+    result = run(evaluation([fresh, other]), box)
+    keys, rows = read_scores((box.container.model_folder / "scores.npy").read_bytes())
+    run(evaluation([other, fresh, trained]), box)
+    more_keys, more_rows = read_scores((box.container.model_folder / "scores.npy").read_bytes())
+
+    assert len(keys) == len(set(keys.tolist())) == 350
+    area = influence(MetricName.ROC_AUC, rows)
+    assert area is not None
+    assert area.value == pytest.approx(result.measurement.metrics[MetricName.ROC_AUC], abs=1e-6)
+    interval = result.measurement.intervals[MetricName.ROC_AUC]
+    assert interval.low < area.value < interval.high
+    assert set(result.resamples) == set(MetricName) - {MetricName.GINI}
+    # The rows that the model was fitted on are not among the others.
+    assert 350 < len(more_keys) < 350 + len(customers())
+    mine, theirs = common_rows((keys, rows), (more_keys, more_rows))
+    assert len(mine) == 350
+    assert (mine.probabilities == theirs.probabilities).all()

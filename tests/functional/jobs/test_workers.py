@@ -13,16 +13,19 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from xgboost.tracker import RabitTracker
 
+from functions.jobs.sharded.supervisor import WorkerOrder
 from shared.models.job import JobFile, MetricName, TrainingJob
 from shared.propensity.checkpoints import StoredCheckpoint, read_checkpoint
 from tests.functional.jobs.conftest import GPU_COUNT, Box, Cloud, training
 from tests.functional.jobs.test_process import wait_for_saved_rounds
+from tests.functional.jobs.test_train import run
 
 pytestmark = [pytest.mark.row("DT-1"), pytest.mark.skipif(GPU_COUNT > 0, reason="workers here have no GPU each")]
 
 SECONDS_TO_WAIT = 120
-SETTINGS = {"n_estimators": 200, "learning_rate": 0.1, "max_depth": 4, "ensemble_size": 1}
+SETTINGS = {"n_estimators": 60, "learning_rate": 0.1, "max_depth": 4, "ensemble_size": 1}
 
 
 def shoppers(rows: int, seed: int = 3) -> pl.DataFrame:
@@ -44,7 +47,7 @@ def shoppers(rows: int, seed: int = 3) -> pl.DataFrame:
     )
 
 
-def uploaded(cloud: Cloud, rows: int = 12_000, files: int = 3) -> list[JobFile]:
+def uploaded(cloud: Cloud, rows: int = 30_000, files: int = 3) -> list[JobFile]:
     frame = shoppers(rows)
     return [cloud.put_frame(f"{part}.csv", frame[part::files]) for part in range(files)]
 
@@ -90,13 +93,21 @@ def fitted(boxes: list[Box], job: TrainingJob, start: Start) -> StoredCheckpoint
     return read_checkpoint(boxes[0].container.model_folder)
 
 
+def fitted_by_one(folder: Path, cloud: Cloud, files: list[JobFile]) -> StoredCheckpoint:
+    return run(training(files, architecture="xgboost", configuration=SETTINGS), Box(folder / "one", cloud))
+
+
+def loss_of(checkpoint: StoredCheckpoint) -> float:
+    return checkpoint.measurement.metrics[MetricName.LOG_LOSS] or 0.0
+
+
 def wide(files: list[JobFile], **changes: Any) -> TrainingJob:
     return training(files, architecture="xgboost", configuration=SETTINGS, instance_count=2, **changes)
 
 
 def test_two_instances_fit_the_model_that_one_fits(tmp_path: Path, cloud: Cloud, start: Start) -> None:
     files = uploaded(cloud)
-    one = fitted([Box(tmp_path / "one", cloud)], training(files, architecture="xgboost", configuration=SETTINGS), start)
+    one = fitted_by_one(tmp_path, cloud, files)
     boxes = instances(tmp_path, cloud)
     two = fitted(boxes, wide(files), start)
 
@@ -104,8 +115,7 @@ def test_two_instances_fit_the_model_that_one_fits(tmp_path: Path, cloud: Cloud,
     assert two.holdout == one.holdout
     assert two.features == one.features
     assert (two.trained_rows, two.measurement.rows) == (one.trained_rows, one.measurement.rows)
-    losses = [each.measurement.metrics[MetricName.LOG_LOSS] or 0.0 for each in (one, two)]
-    assert losses[1] == pytest.approx(losses[0], rel=0.005)
+    assert loss_of(two) == pytest.approx(loss_of(one), rel=0.005)
     assert {file.key for file in two.trained_files} == {file.key for file in files}
 
 
@@ -184,17 +194,51 @@ def test_a_file_that_one_worker_cannot_read_ends_all_with_the_same_reason(
 def test_categories_labels_and_dates_of_one_file_hold_for_all_workers(
     tmp_path: Path, cloud: Cloud, start: Start
 ) -> None:
-    frame = shoppers(6000)
+    frame = shoppers(20_000)
     parts = [frame.filter(pl.col("city") != "Bern")[::2], frame.filter(pl.col("city") != "Bern")[1::2]]
     parts[1] = pl.concat([parts[1], frame.filter(pl.col("city") == "Bern")])
     parts[1] = parts[1].with_columns(pl.col("bought").replace({"yes": " yes"})).drop("member")
     files = [cloud.put_frame(f"{number}.csv", part) for number, part in enumerate(parts)]
-    one = fitted([Box(tmp_path / "one", cloud)], training(files, architecture="xgboost", configuration=SETTINGS), start)
+    one = fitted_by_one(tmp_path, cloud, files)
     two = fitted(instances(tmp_path, cloud), wide(files), start)
 
     assert two.features == one.features
     assert (two.positive_label, two.holdout, two.trained_rows) == ("yes", one.holdout, one.trained_rows)
     assert "Bern" in next(each for each in two.features.features if each.name == "city").categories
+
+
+def test_workers_of_one_instance_share_its_rows_in_turn(tmp_path: Path, cloud: Cloud) -> None:
+    files = uploaded(cloud, files=1)
+    one = fitted_by_one(tmp_path, cloud, files)
+    box, folder = Box(tmp_path / "ml", cloud), tmp_path / "scratch"
+    folder.mkdir()
+    tracker = RabitTracker(n_workers=2, host_ip="127.0.0.1", sortby="task")
+    tracker.start()
+    port = int(tracker.worker_args()["dmlc_tracker_port"])
+    running = []
+    for share in range(2):
+        order = WorkerOrder(rank=share, size=2, share=share, shares=2, address="127.0.0.1", port=port, folder=folder)
+        path = folder / f"{share}.json"
+        path.write_text(order.model_dump_json())
+        # Of processors, although an instance has several workers only for its GPUs.
+        running.append(box.start(wide(files), "-m", "functions.jobs.sharded", str(path)))
+    for code, _, errors in ended(running):
+        assert code == 0, errors
+
+    two = read_checkpoint(box.container.model_folder)
+    assert two.features == one.features
+    assert (two.holdout, two.trained_rows) == (one.holdout, one.trained_rows)
+    assert loss_of(two) == pytest.approx(loss_of(one), rel=0.005)
+
+
+def test_an_instance_with_held_out_rows_only_takes_part(tmp_path: Path, cloud: Cloud, start: Start) -> None:
+    frame = shoppers(8000).with_columns(month=pl.Series(["2025-01-31"] * 6000 + ["2025-02-28"] * 2000))
+    files = [cloud.put_frame("january.csv", frame[:6000]), cloud.put_frame("february.csv", frame[6000:])]
+    two = fitted(instances(tmp_path, cloud), wide(files), start)
+
+    assert two.holdout.kind == "time"
+    assert (two.trained_rows, two.measurement.rows) == (6000, 2000)
+    assert two.holdout == fitted_by_one(tmp_path, cloud, files).holdout
 
 
 def test_each_gpu_of_an_instance_has_a_worker(tmp_path: Path, cloud: Cloud, start: Start) -> None:

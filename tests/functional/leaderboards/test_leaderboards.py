@@ -109,6 +109,8 @@ def test_a_row_contains_the_metrics_averages_coverage_and_evaluations(
         "order_value": pytest.approx(0.8),
         "coverage": 1.0,
         "evaluations": evaluations,
+        "intervals": {first: {}, second: {}},
+        "rank_test": "values",
         "warnings": [],
         "created_at": "2026-03-01T12:00:00.000000Z",
     }

@@ -115,7 +115,7 @@ def without_traces(text: str, *ids: str) -> Any:
 def test_only_the_public_routes_and_the_webhooks_are_not_checked_here() -> None:
     checked = [operation.route for operation in OPERATIONS]
     public = {route.path for route in build_api().routes if isinstance(route, APIRoute) and route not in checked}
-    pages = {"/", "/docs", "/docs/redoc.standalone.js", "/console", "/console/config.json", "/console/{file:path}"}
+    pages = {"/", "/docs", "/docs/{file:path}", "/console", "/console/config.json", "/console/{file:path}"}
     assert public <= {"/webhooks", "/health", "/openapi.json", *pages}
 
 

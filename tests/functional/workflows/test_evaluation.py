@@ -269,31 +269,49 @@ def test_an_evaluation_that_can_not_begin_says_why(
     assert keys["KeyCount"] == 0
 
 
-@pytest.mark.row("EV-1", "LB-1", "X-2")
+@pytest.mark.row("EV-1", "LB-1", "X-2", "Y-2")
 def test_a_real_model_goes_from_the_benchmark_to_the_leaderboard(
     client: TestClient, resources: Resources, space_id: str, benchmark_id: str, tmp_path: Path
 ) -> None:
     model = packed(train_model(tmp_path / "training", "lightgbm"))
     resources.s3.put_object(Bucket=BUCKET, Key="model.tar.gz", Body=model)
     artifact = JobFile(bucket=BUCKET, key="model.tar.gz", etag="unused", size_bytes=len(model))
-    checkpoint = add_checkpoint(resources.table, space_id, artifact=artifact, target="bought")
-    request = EvaluationCreate(benchmark_id=benchmark_id, checkpoint_id=checkpoint.id, gpu_count=0)
-    evaluation = Evaluations(resources.table).create(space_id, "user", request)
 
-    plan = prepare_evaluation(resources, {"space_id": space_id, "evaluation_id": evaluation.id})
-    container = Container.of({"SAGEMAKER_BASE_DIR": str(tmp_path / "evaluation")})
-    for folder in (container.model_folder, container.model_channel):
-        folder.mkdir(parents=True)
-    (container.model_channel / "model.tar.gz").write_bytes(model)
-    evaluate(prepared_job(resources, plan), container, threading.Event(), aws_client)
-    record_evaluation(resources, finished_job(resources, space_id, evaluation, packed(container.model_folder)))
+    def evaluated() -> tuple[Checkpoint, dict[str, Any]]:
+        checkpoint = add_checkpoint(resources.table, space_id, artifact=artifact, target="bought")
+        request = EvaluationCreate(benchmark_id=benchmark_id, checkpoint_id=checkpoint.id, gpu_count=0)
+        evaluation = Evaluations(resources.table).create(space_id, "user", request)
+        plan = prepare_evaluation(resources, {"space_id": space_id, "evaluation_id": evaluation.id})
+        container = Container.of({"SAGEMAKER_BASE_DIR": str(tmp_path / evaluation.id)})
+        for folder in (container.model_folder, container.model_channel):
+            folder.mkdir(parents=True)
+        (container.model_channel / "model.tar.gz").write_bytes(model)
+        evaluate(prepared_job(resources, plan), container, threading.Event(), aws_client)
+        record_evaluation(resources, finished_job(resources, space_id, evaluation, packed(container.model_folder)))
+        return checkpoint, client.get(f"/evaluations/{evaluation.id}").json()["result"]
 
-    result = client.get(f"/evaluations/{evaluation.id}").json()["result"]
+    checkpoint, result = evaluated()
+
     assert result["status"] == "succeeded"
     assert result["rows"] == 300
     assert 0.7 < result["metrics"]["roc_auc"] < 1
     curve = result["curve"]
     assert (curve[0]["true_positive_rate"], curve[-1]["true_positive_rate"]) == (0, 1)
+    assert set(result["intervals"]) == {"roc_auc", "log_loss"}
     row = client.get("/leaderboards").json()["data"][0]
     assert row["id"] == checkpoint.id
     assert row["average"] == result["metrics"]
+    assert row["intervals"][benchmark_id] == result["intervals"]
+
+    # A copy of the model shares its rank, and is not worse.
+    copy, _ = evaluated()
+    assert {row["id"]: row["rank"] for row in client.get("/leaderboards").json()["data"]} == {
+        checkpoint.id: 1,
+        copy.id: 1,
+    }
+    gate = {"required_benchmark_ids": [benchmark_id], "not_worse": {}}
+    client.put("/checkpoints/aliases/champion/gate", json=gate).raise_for_status()
+    for each in (checkpoint, copy):
+        promoted = client.put("/checkpoints/aliases/champion", json={"checkpoint_id": each.id}).json()
+    [comparison] = promoted["comparisons"]
+    assert (comparison["test"], comparison["difference"], comparison["rows"]) == ("paired_delong", 0.0, 300)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.insights.arbitration import Contender, arbitrate, arbitration_of, contender
+from shared.decisions.arbitration import Contender, arbitrate, arbitration_of, contender
 from shared.models.action import Action, ActionPriority, ActionValue
 from shared.models.insight import InsightPolicy, PriorityWeights
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from functions.insights.arbitration import Contender, arbitrate
 from functions.insights.experiment_service import result_of
-from functions.insights.experiments import Exploration, assigned, place_of
 from functions.insights.statistics import fit_probability
+from shared.decisions.arbitration import Contender, arbitrate
+from shared.decisions.experiments import Exploration, assigned, place_of
 from shared.insights.exposures import ArmCounts
 from shared.insights.store import Counts
 from shared.models.client_key import ClientKeyRule

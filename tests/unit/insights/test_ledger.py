@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from functions.insights.eligibility import Engagement, begin_of
 from shared.clock import new_id
+from shared.decisions.eligibility import Engagement, begin_of
 from shared.dynamodb.table import Table
 from shared.insights.conditions import ClientConditions
 from shared.insights.ledger import Ledger, Report, ReportedContact
@@ -90,8 +90,8 @@ def is_removed(policy: InsightPolicy, ledger: Ledger, key: str, now: datetime, a
     fields: dict[str, Any] = {"priority": "low", "status": "active", "type": "offer", "description": "", "name": "A"}
     times = {"created_at": now, "updated_at": now}
     action = Action(id=about["action_id"], channel=about["channel"], group=about["group"], **fields, **times)
-    history = ledger.read(SPACE, [key], now - timedelta(days=10))
-    return Engagement(policy, history, now, ClientConditions({}, now), {}).removal(action, CHANNELS) is not None
+    (history,) = ledger.read(SPACE, [[key]], now - timedelta(days=10))
+    return Engagement(policy, history, now, {}, CHANNELS).removal(action, ClientConditions({}, now)) is not None
 
 
 NEAR_MIDNIGHT = [

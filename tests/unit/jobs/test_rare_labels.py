@@ -45,11 +45,11 @@ def test_the_threshold_is_a_half_unless_it_would_call_hardly_any_row() -> None:
     random = np.random.default_rng(3)
     log_odds = random.normal(size=5_000)
     usual = (random.random(5_000) < 1 / (1 + np.exp(-2 * log_odds))).astype(np.float32)
-    assert choose_threshold(usual, 1 / (1 + np.exp(-2 * log_odds))) == (0.5, [])
+    assert choose_threshold(usual, 1 / (1 + np.exp(-2 * log_odds))) == (0.5, "0.5", [])
 
     chances = 1 / (1 + np.exp(-(log_odds - 4.5)))
     rare = (random.random(5_000) < chances).astype(np.float32)
-    threshold, (note,) = choose_threshold(rare, chances)
+    threshold, _, (note,) = choose_threshold(rare, chances)
     assert 0 < threshold < 0.5
     assert f"The threshold is therefore {threshold:.4g}" in note
     measured = measure(rare, chances, threshold).metrics

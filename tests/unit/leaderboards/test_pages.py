@@ -87,6 +87,11 @@ class FakeScores:
         values = [entry.value for entry in self._of(ranking) if entry.value is not None]
         return sum(other > value if higher else other < value for other in values)
 
+    def better(self, ranking: Ranking, value: float, limit: int, *, higher: bool) -> list[ScoreEntry]:
+        entries = [each for each in self._of(ranking) if each.value is not None and each.value != value]
+        found = [each for each in entries if ((each.value or 0.0) > value) is higher]
+        return sorted(found, key=lambda each: (abs((each.value or 0.0) - value), each.checkpoint_id))[:limit]
+
     def count_equal(self, ranking: Ranking, values: list[float]) -> dict[float, int]:
         return Counter(entry.value for entry in self._of(ranking) if entry.value in values)
 
@@ -103,6 +108,7 @@ class FakeScores:
                 checkpoint, board, 1, "e", {MetricName.KS: self._values[checkpoint, board]}, **DESCRIBED[checkpoint]
             )
             for checkpoint, board in pairs
+            if (checkpoint, board) in self._values
         }
 
 

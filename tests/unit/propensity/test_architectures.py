@@ -39,6 +39,10 @@ def test_an_unknown_architecture_is_refused_with_the_choices() -> None:
         ("lightgbm", {"learning_rate": 2}, "learning_rate", "less than or equal to 1"),
         ("lightgbm", {"learning_rate": float("nan")}, "learning_rate", "finite"),
         ("lightgbm", {"max_depth": "deep"}, "max_depth", "valid integer"),
+        ("auto", {"threshold": {"rule": "cost", "false_positive": 1}}, "threshold.cost.false_negative", "required"),
+        ("auto", {"threshold": {"rule": "capacity", "shares": 1}}, "threshold.capacity.share", "required"),
+        ("auto", {"threshold": {"rule": "best"}}, "threshold", "'f1', 'cost', 'capacity'"),
+        ("auto", {"calibration": "platt"}, "calibration", "'none', 'logistic' or 'isotonic'"),
         ("xgboost", {"excluded_columns": ["a", 3]}, "excluded_columns.1", "valid string"),
     ],
 )

@@ -82,7 +82,10 @@ def test_rows_and_tables_of_the_same_cells_become_the_same_matrix(
     from_rows = schema.encode_rows([{feature.name: cell} for cell in cells])
 
     np.testing.assert_array_equal(from_table, from_rows)
-    assert from_rows.dtype == np.float32
+    # A single row takes a shorter way.
+    alone = [schema.encode_rows([{feature.name: cell}]) for cell in cells]
+    np.testing.assert_array_equal(np.concatenate(alone), from_rows)
+    assert from_rows.dtype == alone[0].dtype == np.float32
     assert not np.isinf(from_rows).any()
 
 

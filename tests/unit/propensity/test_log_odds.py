@@ -1,6 +1,7 @@
 """The one form of models: sums of a bias, tables and trees, read from files that nobody has to trust."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lightgbm
@@ -69,6 +70,30 @@ def test_a_blend_is_the_weighted_sum_of_its_models() -> None:
     np.testing.assert_allclose(together.log_odds(data.matrix), expected, atol=1e-12)
     assert len({column.column for column in together.columns}) == len(together.columns) == 4
     assert together.forest.count("\nTree=") == 1
+
+
+@pytest.mark.row("ML-5")
+def test_a_single_row_is_scored_as_one_of_many_and_lightgbm_prepares_its_trees_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = examples(400)
+    data.matrix[::7, 1] = np.nan
+    folds = [np.arange(400) % 2 == fold for fold in range(2)]
+    scorecard = fit_scorecards(FitTask(data, folds, [3], Hardware(1), 0), 8).models[0]
+    trees = LogOddsModel(4, 0.5, forest=to_text([tree(), tree()], 4))
+    model = blend([(1.0, scorecard), (2.0, trees)]).without_text()
+    beyond = np.array([[1e9, -1e9, np.nan, -1], [-1e9, 1e9, 0, 99], [0, 0, 0, np.nan]], dtype=np.float32)
+    matrix = np.concatenate([data.matrix, beyond])
+    expected = model.log_odds(matrix)
+
+    with monkeypatch.context() as without_predict:
+        without_predict.setattr(lightgbm.Booster, "predict", None)
+        alone = np.concatenate([model.log_odds(matrix[index : index + 1]) for index in range(len(matrix))])
+        with ThreadPoolExecutor(4) as threads:
+            at_once = list(threads.map(lambda row: model.log_odds(row[None])[0], matrix))
+
+    np.testing.assert_array_equal(alone, expected)
+    np.testing.assert_array_equal(at_once, expected)
 
 
 def test_a_scorecard_s_tables_predict_what_was_fitted() -> None:

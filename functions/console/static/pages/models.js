@@ -1,8 +1,8 @@
 // Leaderboard, comparison, trainings, and the models in use.
 
 import { useRef, useState } from "preact/hooks";
-import { all, del, get, path, put } from "../api.js";
-import { confusion, CURVES, Lines } from "../charts.js";
+import { all, del, download, get, path, put } from "../api.js";
+import { confusion, CURVES, Lines, Reliability } from "../charts.js";
 import { Button, Card, Code, Dialog, Empty, Field, figure, Form, go, html, List, Loaded, Page, percent, Status, Table, Tabs, useLoad, when } from "../view.js";
 
 const MOVING = ["pending", "queued", "running"];
@@ -55,9 +55,9 @@ function Board({ benchmarks, benchmark, metric }) {
   const shown = METRICS.filter((name) => benchmark.metrics.includes(name));
   const columns = [
     { name: "", cell: (row) => evaluationOf(row) && html`<input type="checkbox" aria-label=${`Compare ${row.name}`} checked=${picked.includes(evaluationOf(row))} onChange=${() => toggle(evaluationOf(row))} />` },
-    { name: "Rank", numeric: true, cell: (row) => row.rank ?? "–" },
+    { name: "Rank", numeric: true, cell: (row) => html`${row.rank ?? "–"}${row.rank && row.rank_test === "values" ? html`<small>by value</small>` : null}` },
     { name: "Model", cell: (row) => html`<a href=${`#/models/trainings/${row.training_id}`}>${row.name}</a><small>${row.architecture}, ${when(row.created_at)}</small>${row.warnings.map((text) => html`<div class="note">${text}</div>`)}` },
-    ...shown.map((name) => ({ name: name.replace("_", " "), numeric: true, cell: (row) => figure(row.benchmarks[benchmark.id]?.[name], 4) })),
+    ...shown.map((name) => ({ name: name.replace("_", " "), numeric: true, cell: (row) => html`${figure(row.benchmarks[benchmark.id]?.[name], 4)}${name === metric ? html`<${Range} value=${row.intervals[benchmark.id]?.[name]} />` : null}` })),
     { name: "", cell: (row) => evaluationOf(row) && html`<button class="small" onClick=${() => setPromoted(row)}>Promote</button>` },
   ];
   return html`<div class="row">
@@ -68,11 +68,17 @@ function Board({ benchmarks, benchmark, metric }) {
     </div>
     <${Card} title=${benchmark.name} actions=${html`<button class="primary" disabled=${!picked.length} onClick=${() => (location.hash = compareAddress(picked))}>${picked.length > 1 ? `Compare ${picked.length} models` : "Show curves"}</button>`}>
       <p class="quiet">${benchmark.description}</p>
+      <p class="quiet">Models share a rank where a test on the same rows finds no difference. Below each value is its 95% interval.</p>
       <${List} label="Leaderboard" load=${load} columns=${columns} every=${4000} isMoving=${(row) => !evaluationOf(row)}
         empty="No model is evaluated on this benchmark yet." />
     <//>
     ${promoted && html`<${Promote} row=${promoted} benchmark=${benchmark} onClose=${() => setPromoted(null)} />`}`;
 }
+
+// The 95% interval of a metric.
+const Range = ({ value }) => (value ? html`<small>${figure(value.low, 4)} to ${figure(value.high, 4)}</small>` : null);
+
+const Report = ({ address, name, label }) => html`<${Button} task=${() => download(address, `report-${name}.html`)}>${label || "Report"}<//>`;
 
 const compareAddress = (ids) => `#/models/compare?${new URLSearchParams(ids.map((id) => ["evaluation", id]))}`;
 
@@ -113,16 +119,19 @@ function Comparison({ evaluations }) {
     ...evaluations.map((one) => ({
       name: one.name,
       numeric: true,
-      cell: (name) => (one.result.metrics[name] === best(name) ? html`<strong>${figure(one.result.metrics[name], 4)}</strong>` : figure(one.result.metrics[name], 4)),
+      cell: (name) => (one.result.metrics[name] === best(name) ? html`<strong>${figure(one.result.metrics[name], 4)}</strong><${Range} value=${one.result.intervals[name]} />` : html`${figure(one.result.metrics[name], 4)}<${Range} value=${one.result.intervals[name]} />`),
     })),
   ];
   const names = METRICS.filter((name) => evaluations.some((one) => one.result.metrics[name] !== undefined));
   return html`<${Card} title="Metrics"><${Table} label="Metrics" columns=${columns} rows=${names} keyOf=${(name) => name} />
-      ${evaluations.map((one) => html`<p class="quiet">${one.name}: ${figure(one.result.rows)} rows, of them ${figure(one.result.positives)} positive${one.result.excluded_training_rows ? `; ${figure(one.result.excluded_training_rows)} rows left out because the model was fitted on them` : ""}.</p>`)}
+      ${evaluations.map((one) => html`<p class="quiet">${one.name}: ${figure(one.result.rows)} rows, of them ${figure(one.result.positives)} positive${one.result.excluded_training_rows ? `; ${figure(one.result.excluded_training_rows)} rows left out because the model was fitted on them` : ""}. <${Report} address=${path`/evaluations/${one.id}/report`} name=${one.id} label=${`Report of ${one.name}`} /></p>`)}
     <//>
     <div class="grid">${Object.values(CURVES).map(
       (curve) => html`<${Card} key=${curve.name} title=${curve.name}><${Lines} x=${curve.x} y=${curve.y} range=${curve.range} caption=${curve.caption}
         series=${[...evaluations.map((one) => ({ name: one.name, points: curve.points(one.result) })), ...(curve.name === "ROC" ? [{ name: "chance", points: [[0, 0], [1, 1]], dash: [4, 4] }] : [])]} /><//>`,
+    )}</div>
+    <div class="grid">${evaluations.filter((one) => one.result.calibration).map(
+      (one) => html`<${Card} key=${one.id} title=${`Calibration of ${one.name}`}><${Reliability} measured=${one.result.calibration} raw=${one.result.raw_calibration} /><//>`,
     )}</div>
     <div class="grid">${evaluations.map((one) => html`<${Threshold} key=${one.id} evaluation=${one} />`)}</div>`;
 }
@@ -190,7 +199,7 @@ function Training({ id }) {
       await del(path`/trainings/${id}`);
       go(["models", "trainings"]);
     };
-    return html`<${Page} title=${one.name} actions=${html`${!one.deleted_at && html`<${Button} kind="danger" task=${remove} confirm=${`Delete the training ${one.name}? A running job is stopped.`}>Delete<//>`}<a class="button" href="#/models/trainings">All trainings</a>`} />
+    return html`<${Page} title=${one.name} actions=${html`<${Report} address=${path`/trainings/${id}/report`} name=${id} />${!one.deleted_at && html`<${Button} kind="danger" task=${remove} confirm=${`Delete the training ${one.name}? A running job is stopped.`}>Delete<//>`}<a class="button" href="#/models/trainings">All trainings</a>`} />
       ${one.error && html`<div class="problem">${one.error}</div>`}
       <div class="grid">
         <${Card} title="Training"><${Table} label="Facts" columns=${[{ name: "Property", cell: ([name]) => name }, { name: "Value", cell: ([, value]) => value }]} rows=${facts} keyOf=${([name]) => name} /><//>
@@ -199,6 +208,10 @@ function Training({ id }) {
       <${Card} title="Progress">${series.length ? html`<${Lines} series=${series} x="Round" y="Value" caption="Metrics that the job has reported on rows that it holds out." />` : html`<p class="quiet">The job has reported no series yet.</p>`}<//>
       <${Card} title="Log"><${Log} key=${id} id=${id} isMoving=${MOVING.includes(one.status)} /><//>
       <${Card} title="Checkpoints"><${Checkpoints} rows=${one.checkpoints} /><//>
+      ${one.checkpoints.filter((each) => each.calibration).map(
+        (each) => html`<${Card} key=${each.id} title="Calibration"><${Reliability} measured=${each.calibration.measured} raw=${each.calibration.raw} />
+          <p>A row gets the positive label from a probability of ${figure(each.threshold, 4)} on${each.threshold_rule && each.threshold_rule !== "0.5" ? `: ${each.threshold_rule}` : ""}.</p><//>`,
+      )}
       <${Card} title="Configuration"><${Code} value=${one.configuration} /><//>`;
   }}<//>`;
 }

@@ -1,11 +1,11 @@
 """Finds the rules that forbid to offer actions to a client."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from shared.insights.conditions import ClientConditions
+from shared.insights.conditions import ClientConditions, Failed
 from shared.insights.ledger import History
 from shared.models.action import Action, ActionStatus, channel_key
 from shared.models.action_group import ActionGroup
@@ -15,11 +15,22 @@ from shared.models.insight import ContactLimit, InsightPolicy, LimitPeriod, Reac
 
 @dataclass(frozen=True)
 class Removal:
-    """The rule that forbids to offer an action, and the reason as a sentence."""
+    """The rule that forbids to offer an action. ``failed`` is the condition that does not hold, if one does not."""
 
     rule: Rule
-    reason: str
-    condition: str | None = None
+    text: str
+    failed: Failed | None = None
+
+    @property
+    def condition(self) -> str | None:
+        return self.failed.condition if self.failed else None
+
+    @property
+    def reason(self) -> str:
+        """Returns the reason as a sentence."""
+        if self.failed is None:
+            return self.text
+        return f"{self.text} condition `{self.failed.condition}` {self.failed.reason}."
 
 
 @dataclass(frozen=True)
@@ -33,18 +44,21 @@ class Offered:
 
 @dataclass(frozen=True)
 class Engagement:
-    """A client and the client's past contacts, compared with the conditions of actions and the policy of the space.
+    """The past contacts of a client, compared with the policy of the space.
 
-    ``groups`` are the groups of the actions.
+    ``groups`` are the groups of the actions, and ``channels`` the channels of all candidates. Clients with the same
+    history share an engagement.
     """
 
     policy: InsightPolicy
     history: History
     now: datetime
-    client: ClientConditions
     groups: Mapping[str, ActionGroup]
+    channels: Sequence[str]
     _last: dict[tuple[str, Reaction], datetime] = field(init=False, default_factory=dict)
     _full: list[ContactLimit] = field(init=False, default_factory=list)
+    _removals: dict[str, tuple[Removal | None, Removal | None]] = field(init=False, default_factory=dict)
+    _usable: dict[str, list[str]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         for past in self.history.reactions:
@@ -57,27 +71,31 @@ class Engagement:
             if made >= limit.contacts:
                 self._full.append(limit)
 
-    def open_channels(self, action: Action, channels: Iterable[str]) -> list[str]:
-        """Returns the channels on which no limit forbids to offer the action."""
-        return [channel for channel in channels if self._reached(action, channel) is None]
+    def usable_channels(self, action: Action) -> list[str]:
+        """Returns the channels on which an action may be offered: its own, or those on which no limit forbids it."""
+        if action.id not in self._usable:
+            open_ones = [channel for channel in self.channels if self._reached(action, channel) is None]
+            self._usable[action.id] = [action.channel] if action.channel else open_ones
+        return self._usable[action.id]
 
-    def removal(self, action: Action, channels: Sequence[str]) -> Removal | None:
-        """Returns the first rule that forbids to offer the action. ``channels`` are the channels of all candidates."""
-        return (
-            _ineligible(action, self.now, self.policy)
-            or self._fails_condition(action)
-            or self._suppressed(action)
-            or self._contacted_enough(action, [action.channel] if action.channel else channels)
-        )
+    def removal(self, action: Action, client: ClientConditions) -> Removal | None:
+        """Returns the first rule that forbids to offer the action to the client."""
+        if action.id not in self._removals:
+            self._removals[action.id] = _ineligible(action, self.now, self.policy), self._engaged(action)
+        ineligible, engaged = self._removals[action.id]
+        return ineligible or self._fails_condition(action, client) or engaged
 
-    def _fails_condition(self, action: Action) -> Removal | None:
+    def _fails_condition(self, action: Action, client: ClientConditions) -> Removal | None:
         group = self.groups.get(action.group)
-        for owner, conditions in (("Its", action.conditions), ("Its group's", group.conditions if group else [])):
-            failed = self.client.failed(conditions)
+        for owner, conditions in (("Its", action.conditions), ("Its group's", group.conditions if group else ())):
+            failed = client.failed(conditions)
             if failed is not None:
-                reason = f"{owner} condition `{failed.condition}` {failed.reason}."
-                return Removal(Rule.CONDITION, reason, failed.condition)
+                return Removal(Rule.CONDITION, owner, failed)
         return None
+
+    def _engaged(self, action: Action) -> Removal | None:
+        channels = [action.channel] if action.channel else self.channels
+        return self._suppressed(action) or self._contacted_enough(action, channels)
 
     def _suppressed(self, action: Action) -> Removal | None:
         for reaction in Reaction:

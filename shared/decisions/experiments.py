@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from functions.insights.arbitration import Contender
-from functions.insights.scoring import PRIOR_ACCEPTED, PRIOR_OFFERS
+from shared.decisions.arbitration import Contender
+from shared.decisions.scoring import PRIOR_ACCEPTED, PRIOR_OFFERS
 from shared.insights.store import Counts
 from shared.models.action import Action
 from shared.models.experiment import ExperimentArm, Experiments

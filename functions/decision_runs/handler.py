@@ -1,0 +1,3 @@
+from shared.handlers import load
+
+app, handler = load("functions.decision_runs.routes")

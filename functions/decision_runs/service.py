@@ -1,0 +1,194 @@
+"""Rules of decision runs: what may be started, cancelled and compared."""
+
+import math
+from collections.abc import Sequence
+
+from functions.decision_runs.differences import difference
+from functions.decision_runs.what_ifs import changed
+from shared.checkpoints.aliases import CheckpointAliases
+from shared.clock import Clock, new_id
+from shared.connectors.storage import ConnectorStorages
+from shared.decisions.moments import Moment, Moments
+from shared.decisions.snapshots import kept, references
+from shared.decisions.summaries import unpacked
+from shared.dynamodb.repository import Idempotency, Modification
+from shared.dynamodb.table import Table
+from shared.errors import ConflictError, ValidationFailedError
+from shared.insights.ledger import released
+from shared.insights.store import Insights
+from shared.jobs.launcher import JobLauncher
+from shared.models.action import channel_key
+from shared.models.decision_run import DecisionRun, DecisionRunCreate, DecisionSummary, OfferLimit
+from shared.models.insight import Wording
+from shared.models.job_reference import JobKind
+from shared.models.job_status import JobStatus
+from shared.models.run import RunOutput, RunPlan
+from shared.runs.control import RunControl
+from shared.runs.engines import TASK_SECONDS, choose
+from shared.runs.inputs import InputFinder, RunInputs
+from shared.runs.plans import PART_ROWS, Plans, tasks_of
+from shared.runs.store import Runs
+from shared.spaces.members import SpaceContext
+
+# What one slow processor decides.
+ROWS_A_SECOND = 500
+# The last step has the keys of all customers in its memory and, with limits, a score of each option on its disk.
+MAX_ROWS = 20_000_000
+MAX_SCORES = 1_000_000_000
+
+
+class DecisionRunService(RunControl[DecisionRun]):
+    def __init__(
+        self,
+        table: Table,
+        insights: Insights,
+        inputs: InputFinder,
+        storages: ConnectorStorages,
+        plans: Plans,
+        launcher: JobLauncher,
+        clock: Clock,
+        *,
+        function_rows: int,
+    ) -> None:
+        runs = Runs(table, DecisionRun, JobKind.DECISION_RUN, clock)
+        super().__init__(runs, table, inputs, storages, launcher, clock)
+        self._moments = Moments(table, clock)
+        self._aliases = CheckpointAliases(table, clock)
+        self._insights = insights
+        self._plans = plans
+        self._function_rows = function_rows
+
+    def create(self, context: SpaceContext, request: DecisionRunCreate, idempotency: Idempotency | None) -> DecisionRun:
+        """Checks everything, stores a ``pending`` run with its moment, and starts its workflow.
+
+        Raises ValidationFailedError and ConflictError for what can't be decided or written, and StorageError.
+        """
+        first = self._runs.repository.answered(context.space_id, idempotency) if idempotency else None
+        run = first or self._store(context, request, idempotency)
+        self.start(context, run)
+        return run
+
+    def summary(self, context: SpaceContext, run_id: str, compare_to: str | None) -> DecisionSummary:
+        """Returns the summary of a run, with the difference to another. Raises ConflictError for one without any."""
+        found = self._summary(context, run_id)
+        if compare_to is not None:
+            found.difference = difference(found, self._summary(context, compare_to), compare_to)
+        return found
+
+    def cancel(self, context: SpaceContext, run_id: str) -> DecisionRun:
+        """Releases the reserved contacts of a run. A repeated call changes nothing.
+
+        Raises ConflictError for a dry run, and for one that has not succeeded.
+        """
+        now = self._clock()
+
+        def decide(run: DecisionRun) -> Modification | None:
+            if run.cancelled_at is not None:
+                return None
+            if run.dry_run or run.status is not JobStatus.SUCCEEDED:
+                state = "a dry run" if run.dry_run else run.status
+                raise ConflictError(
+                    f"The run is {state}. Only a run that has succeeded has reserved contacts. Stop one that works."
+                )
+            return Modification({"cancelled_at": now}, [released(context.space_id, run_id, now)])
+
+        return self._runs.repository.modify(context.space_id, run_id, decide)
+
+    def _summary(self, context: SpaceContext, run_id: str) -> DecisionSummary:
+        run = self._runs.repository.get(context.space_id, run_id)
+        if run.summary is None or run.status is not JobStatus.SUCCEEDED:
+            raise ConflictError(f"The run {run_id} is {run.status}, and only a run that has succeeded has a summary.")
+        return unpacked(run.summary)
+
+    def _store(self, context: SpaceContext, request: DecisionRunCreate, idempotency: Idempotency | None) -> DecisionRun:
+        space_id, run_id = context.space_id, new_id()
+        moment = self._moments.read(space_id, request.actions)
+        if request.overrides is not None:
+            moment = changed(moment, request.overrides)
+        _require_known(request.limits, moment)
+        output = None
+        if request.output is not None:
+            folder = request.output.folder or f"decisions/run={run_id}"
+            self._inputs.require_empty(space_id, request.output.connector_id, folder)
+            output = RunOutput(connector_id=request.output.connector_id, folder=folder)
+        inputs = self._inputs.find(space_id, request)
+        _require_room(inputs, request, moment)
+        # Words explain one offer after the other, so their parts are smaller.
+        part_rows = PART_ROWS if request.wording is Wording.NONE else max(PART_ROWS // 10, 1)
+        tasks = tasks_of(inputs, ROWS_A_SECOND * TASK_SECONDS, part_rows)
+        choice = choose(
+            [each.file for each in inputs.files],
+            inputs.rows,
+            len(tasks),
+            rows_per_second=ROWS_A_SECOND,
+            function_rows=self._function_rows,
+        )
+        run = DecisionRun(
+            id=run_id,
+            work_id=run_id,
+            work_began_at=moment.now,
+            created_at=moment.now,
+            updated_at=moment.now,
+            created_by=context.user_id,
+            actions=sorted(action.id for action in moment.actions),
+            decided_at=moment.now,
+            dry_run=request.dry_run,
+            limits=request.limits,
+            overrides=request.overrides,
+            policy_version=moment.policy.version,
+            wording=request.wording,
+            connector_id=request.connector_id,
+            files=request.files,
+            output=output,
+            max_refused_share=request.max_refused_share,
+            engine=choice.engine,
+            engine_reason=choice.reason,
+            instance_count=choice.instance_count,
+            file_count=len(inputs.files),
+            size_bytes=inputs.size_bytes,
+            parts=sum(len(task.parts) for task in tasks),
+            rows=inputs.rows,
+        )
+        settings = kept(
+            moment,
+            self._aliases.checkpoints(space_id, references(moment)),
+            self._insights.counts(space_id, [action.id for action in moment.actions]),
+            dry_run=request.dry_run,
+            limits=request.limits,
+            wording=request.wording,
+        )
+        plan = RunPlan(
+            kind=JobKind.DECISION_RUN,
+            space_id=space_id,
+            work_id=run_id,
+            access=inputs.access,
+            settings=settings.model_dump(mode="json"),
+            max_refused_rows=math.floor(request.max_refused_share * inputs.rows),
+        )
+        self._plans.save(plan, tasks)
+        return self._runs.create(space_id, run, idempotency)
+
+
+def _require_known(limits: Sequence[OfferLimit], moment: Moment) -> None:
+    """Raises ValidationFailedError for a limit of what the run does not offer."""
+    ids = {action.id for action in moment.actions}
+    channels = {channel_key(action.channel) for action in moment.actions if action.channel}
+    for index, limit in enumerate(limits):
+        if limit.action_id is not None and limit.action_id not in ids:
+            raise ValidationFailedError.of(f"body.limits[{index}].action_id", "is no action that the run compares")
+        if limit.channel is not None and channel_key(limit.channel) not in channels:
+            raise ValidationFailedError.of(f"body.limits[{index}].channel", "is the channel of no action of the run")
+
+
+def _require_room(inputs: RunInputs, request: DecisionRunCreate, moment: Moment) -> None:
+    """Raises ValidationFailedError for more rows than one run takes."""
+    if inputs.rows > MAX_ROWS:
+        raise ValidationFailedError.of("body.files", f"have {inputs.rows:,} rows, and a run takes at most {MAX_ROWS:,}")
+    channels = len({channel_key(action.channel) for action in moment.actions if action.channel}) or 1
+    options = sum(1 if action.channel else channels for action in moment.actions)
+    if request.limits and inputs.rows * options > MAX_SCORES:
+        raise ValidationFailedError.of(
+            "body.limits",
+            f"allow at most {MAX_SCORES // max(options, 1):,} rows with these {options:,} options of action and "
+            "channel: name fewer files or actions",
+        )

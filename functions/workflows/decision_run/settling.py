@@ -1,0 +1,383 @@
+"""Settles the decided parts of a run: drops repeated customers, keeps the limits, and reserves contacts."""
+
+import hashlib
+import io
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from functions.workflows.decision_run.allocation import Allocation, OptionLimit, allocate
+from shared.decisions.arbitration import score
+from shared.decisions.runs import LEFT, NOTHING, RULES, SOURCES, Offers
+from shared.dynamodb.table import Table, TransactionFailedError
+from shared.insights.ledger import Ledger, LedgerChangedError, Report, ReportedContact
+from shared.models.contact import ContactStatus
+from shared.models.decision_run import (
+    DECISION_COLUMNS,
+    SHOWN_DUPLICATES,
+    AllocationQuality,
+    DecisionRun,
+    DecisionSummary,
+    DuplicateCustomer,
+    LimitUse,
+    OfferCount,
+    RemovalCount,
+)
+from shared.models.insight import Rule, ScoreSource
+from shared.models.run import PartResult, RunTask
+from shared.runs.plans import Plans
+from shared.space_binding import BoundThreads
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+# The folder of the settled parts.
+OFFERS = "offers"
+# Reservations of one transaction, which has three writes for each and at most a hundred, and threads.
+TOGETHER, WRITERS = 30, 8
+NO_ACTION, CONTROL, CAPACITY, CONTACTED = "no_eligible_action", "control", "limits", "contacted_since"
+SCHEMA = pl.Schema({name: pl.Float64() if kind == "double" else pl.String() for name, kind in DECISION_COLUMNS.items()})
+
+
+@dataclass
+class Settled:
+    """What all parts came to."""
+
+    customers: int = 0
+    reserved: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    removed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    offers: dict[tuple[str, str | None], list[float]] = field(default_factory=dict)
+    results: list[PartResult] = field(default_factory=list)
+
+
+class Settling:
+    def __init__(
+        self, space_id: str, run: DecisionRun, offers: Offers, table: Table, plans: Plans, s3: "S3Client"
+    ) -> None:
+        self._space_id = space_id
+        self._run = run
+        self._offers = offers
+        self._table = table
+        self._ledger = Ledger(table)
+        self._plans = plans
+        self._s3 = s3
+        self._policy = offers.moment.policy
+
+    def settle(self, parts: Sequence[PartResult], tasks: Sequence[RunTask]) -> tuple[DecisionSummary, list[PartResult]]:
+        """Returns the summary, and the results of the settled parts. Safe to repeat: contacts are reserved once.
+
+        Raises JobFailedError if a minimum cannot be met.
+        """
+        keys = [self._decided(part.number, ["customer", "record"]) for part in parts]
+        is_first, duplicates = self._first(keys, parts, tasks)
+        starts = np.cumsum([0, *(frame.height for frame in keys)])
+        del keys
+        allocation = self._allocation(parts, starts, is_first) if self._offers.settings.limits else None
+        settled = Settled()
+        for part, start, end in zip(parts, starts[:-1], starts[1:], strict=True):
+            chosen = allocation.choice[start:end] if allocation else None
+            self._settle(part, is_first[start:end], chosen, settled)
+        rows = int((~is_first).sum())
+        return self._summary(settled, allocation, rows, duplicates), settled.results
+
+    def _decided(self, number: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        key = self._plans.part_key(self._space_id, self._run.work_id, number)
+        content = self._s3.get_object(Bucket=self._plans.bucket, Key=key)["Body"].read()
+        return pl.read_parquet(io.BytesIO(content), columns=list(columns) if columns else None)
+
+    # Duplicates
+
+    def _first(
+        self, keys: Sequence[pl.DataFrame], parts: Sequence[PartResult], tasks: Sequence[RunTask]
+    ) -> tuple[npt.NDArray[np.bool_], list[DuplicateCustomer]]:
+        """Returns which rows are the first ones of their customers, and the first of the others."""
+        customers = pl.concat([frame["customer"] for frame in keys]) if keys else pl.Series(dtype=pl.Binary)
+        is_first = customers.is_first_distinct()
+        others = (~is_first).arg_true().head(SHOWN_DUPLICATES)
+        files = {part.number: task.file.label for task in tasks for part in task.parts}
+        places = (
+            [
+                (files[part.number], int(record) + 1)
+                for part, frame in zip(parts, keys, strict=True)
+                for record in frame["record"]
+            ]
+            if len(others)
+            else []
+        )
+        shown = []
+        for row in others:
+            place = (customers == customers.slice(row, 1)).arg_max() or 0
+            (file, at), (first_file, first_at) = places[row], places[place]
+            shown.append(DuplicateCustomer(file=file, row=at, first_file=first_file, first_row=first_at))
+        return is_first.to_numpy(), shown
+
+    # Limits
+
+    def _allocation(
+        self, parts: Sequence[PartResult], starts: npt.NDArray[np.int64], is_first: npt.NDArray[np.bool_]
+    ) -> Allocation:
+        """Returns the allocation. The scores of all customers are in a file, so they need not fit into memory."""
+        options = self._offers.options
+        limits = [
+            OptionLimit(
+                f"the action {each.action_id}" if each.action_id else f"the channel {each.channel}",
+                self._offers.limited(each.action_id, each.channel),
+                each.capacity,
+                each.minimum,
+            )
+            for each in self._offers.settings.limits
+        ]
+        with tempfile.TemporaryDirectory() as folder:
+            shape = (int(starts[-1]), max(len(options), 1))
+            scores = np.memmap(Path(folder) / "scores", dtype=np.float64, mode="w+", shape=shape)
+            for part, start, end in zip(parts, starts[:-1], starts[1:], strict=True):
+                scores[start:end] = self._scores(self._decided(part.number), is_first[start:end])
+            return allocate(scores, limits)
+
+    def _scores(self, frame: pl.DataFrame, is_first: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+        options = self._offers.options
+        found = np.full((frame.height, max(len(options), 1)), -np.inf)
+        propensities = frame.select([f"p{place}" for place in range(len(options))]).to_numpy()
+        for name, rows in _by_arm(frame):
+            factors = np.array([self._offers.arms[name].factors[option.action] for option in options])
+            if len(options):
+                found[rows] = score(propensities[rows], factors)
+        found[np.isnan(found)] = -np.inf
+        found[~is_first] = -np.inf
+        return found
+
+    # Parts
+
+    def _settle(
+        self, part: PartResult, is_first: npt.NDArray[np.bool_], chosen: npt.NDArray[np.int32] | None, settled: Settled
+    ) -> None:
+        frame = self._decided(part.number).with_row_index("place")
+        if chosen is not None:
+            frame = self._chosen(frame, chosen)
+        frame = frame.filter(pl.Series(is_first)).select(pl.exclude(r"^p\d+$"))
+        rows = [self._row(row) for row in frame.iter_rows(named=True)]
+        contacted = self._reserve(frame, rows) if not self._run.dry_run else set()
+        for place in contacted:
+            rows[place] |= {**dict.fromkeys(_OFFER), "reason": CONTACTED}
+        table = pl.DataFrame(rows, schema=SCHEMA)
+        self._count(frame, table, settled)
+        result = part.model_copy(update={"rows_written": table.height})
+        if not self._run.dry_run:
+            settled.reserved += table["action_id"].count()
+            result.size_bytes = self._save(table, part.number)
+        settled.results.append(result)
+
+    def _chosen(self, frame: pl.DataFrame, chosen: npt.NDArray[np.int32]) -> pl.DataFrame:
+        """Returns decided rows with the allocated options as the best ones. Controls keep what they would get."""
+        options = self._offers.options
+        actions = np.array([*(option.action for option in options), NOTHING])[chosen]
+        channels = [None if place == NOTHING else options[place].channel for place in chosen.tolist()]
+        values = frame.select([f"p{place}" for place in range(len(options))]).to_numpy()
+        propensities = np.where(chosen == NOTHING, np.nan, values[np.arange(len(chosen)), chosen])
+        is_control = frame["arm"].is_in([name for name, rules in self._offers.arms.items() if _is_control(rules)])
+        return frame.with_columns(
+            was_left=frame["best"] != NOTHING,
+            best=pl.when(is_control).then(frame["best"]).otherwise(pl.Series(actions.astype(np.int32))),
+            channel=pl.when(is_control).then(frame["channel"]).otherwise(pl.Series(channels, dtype=pl.String)),
+            propensity=pl.when(is_control).then(frame["propensity"]).otherwise(pl.Series(propensities)),
+        )
+
+    def _row(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a row of the output."""
+        rules, best = self._offers.arms[row["arm"]], row["best"]
+        found: dict[str, Any] = {
+            "client_key": row["client_key"],
+            "arm": row["arm"],
+            "experiment_id": self._offers.moment.experiments.id if row["arm"] else None,
+        }
+        if best == NOTHING:
+            return {**found, "reason": CAPACITY if row.get("was_left") else NO_ACTION}
+        action = rules.actions[best]
+        if _is_control(rules):
+            return {**found, "reason": CONTROL, "withheld_action_id": action.id}
+        source = SOURCES[row["sources"][best]]
+        checkpoints = self._offers.settings.checkpoints
+        found |= {
+            "action_id": action.id,
+            "channel": row["channel"],
+            "score": score(row["propensity"], rules.factors[best]),
+            "propensity": row["propensity"],
+            "score_source": source.value,
+            "checkpoint_id": checkpoints[action.model_id]["id"]
+            if source is ScoreSource.MODEL and action.model_id
+            else None,
+            "insight": row["insight"],
+            "argument": row["argument"],
+            "argument_content": row["argument_content"],
+        }
+        if not self._run.dry_run:
+            found["contact_id"] = contact_id(self._run.id, row["customer"])
+            found["reserved_until"] = self._until.isoformat()
+        return found
+
+    @property
+    def _until(self) -> datetime:
+        return self._offers.moment.now + self._policy.reservation
+
+    # Reservations
+
+    def _reserve(self, frame: pl.DataFrame, rows: Sequence[Mapping[str, Any]]) -> set[int]:
+        """Reserves the contacts of a part, and returns the places of customers who were contacted since."""
+        wanted = [
+            (place, customer.hex(), version, rows[place])
+            for place, (customer, version) in enumerate(zip(frame["customer"], frame["ledger_version"], strict=True))
+            if rows[place].get("action_id")
+        ]
+        groups = [wanted[start : start + TOGETHER] for start in range(0, len(wanted), TOGETHER)]
+        with BoundThreads(WRITERS) as pool:
+            return {place for places in pool.map(self._reserve_some, groups) for place in places}
+
+    def _reserve_some(self, wanted: Sequence[tuple[int, str, int, Mapping[str, Any]]]) -> list[int]:
+        try:
+            self._table.transact([each for one in wanted for each in self._writes(one, one[2])])
+        except (LedgerChangedError, TransactionFailedError):
+            return [one[0] for one in wanted if not self._reserve_one(one)]
+        return []
+
+    def _reserve_one(self, wanted: tuple[int, str, int, Mapping[str, Any]]) -> bool:
+        """Reserves a contact unless it is reserved, or something has happened to the customer since the decision."""
+        _, key, _, row = wanted
+        for _ in range(_ATTEMPTS):
+            (history,) = self._ledger.read(self._space_id, [[key]], self._offers.moment.now)
+            others = [each for each in history.contacts if each.contact_id != row["contact_id"]]
+            if others or history.reactions:
+                return False
+            if history.contacts:
+                return True
+            try:
+                self._table.transact(self._writes(wanted, history.version))
+            except (LedgerChangedError, TransactionFailedError):
+                continue
+            return True
+        return False
+
+    def _writes(self, wanted: tuple[int, str, int, Mapping[str, Any]], version: int) -> list[Any]:
+        _, key, _, row = wanted
+        action = self._offers.by_id[row["action_id"]]
+        report = Report(ContactStatus.RESERVED, self._offers.moment.now, self._until)
+        reported = ReportedContact(
+            row["contact_id"],
+            report,
+            action.id,
+            default_channel=row["channel"],
+            group=action.group or None,
+            hold=self._run.id,
+        )
+        return self._ledger.reservation(self._space_id, key, reported, version)
+
+    def _save(self, table: pl.DataFrame, number: int) -> int:
+        buffer = io.BytesIO()
+        table.write_parquet(buffer, compression="zstd", statistics=True)
+        key = self._plans.part_key(self._space_id, self._run.work_id, number, OFFERS)
+        self._s3.put_object(Bucket=self._plans.bucket, Key=key, Body=buffer.getvalue())
+        return len(buffer.getvalue())
+
+    # Sums
+
+    def _count(self, frame: pl.DataFrame, table: pl.DataFrame, settled: Settled) -> None:
+        settled.customers += table.height
+        settled.reasons.update(reason for reason in table["reason"] if reason is not None)
+        removed = frame["removed"]
+        actions = self._offers.actions
+        if len(actions) and table.height:
+            codes = np.frombuffer(b"".join(removed), dtype=np.uint8).reshape(table.height, len(actions))
+            for column, action in enumerate(actions):
+                for code, count in enumerate(np.bincount(codes[:, column], minlength=len(RULES))):
+                    if code != LEFT and count:
+                        settled.removed[action.id, str(RULES[code])] += int(count)
+        for row in table.filter(pl.col("action_id").is_not_null()).iter_rows(named=True):
+            sums = settled.offers.setdefault((row["action_id"], row["channel"]), [0, 0.0, 0.0, 0.0])
+            value = self._offers.worth(row["arm"], row["action_id"])
+            for place, amount in enumerate((1, row["score"], row["propensity"], row["propensity"] * value)):
+                sums[place] += amount
+
+    def _summary(
+        self, settled: Settled, allocation: Allocation | None, rows: int, duplicates: list[DuplicateCustomer]
+    ) -> DecisionSummary:
+        names = {action.id: action.name for action in self._offers.actions}
+        has_values = self._offers.usual.arbitration.currency is not None
+        counts = [
+            OfferCount(
+                action_id=action_id,
+                channel=channel,
+                name=names[action_id],
+                offers=int(sums[0]),
+                score=sums[1],
+                expected_acceptances=sums[2],
+                expected_value=sums[3] if has_values else None,
+            )
+            for (action_id, channel), sums in sorted(settled.offers.items(), key=lambda each: (-each[1][1], str(each)))
+        ]
+        total = [sum(sums[place] for sums in settled.offers.values()) for place in range(4)]
+        return DecisionSummary(
+            allocation=self._quality(allocation) if allocation else None,
+            arbitration=self._offers.usual.arbitration,
+            customers=settled.customers,
+            duplicates=rows,
+            duplicate_rows=duplicates,
+            expected_acceptances=total[2],
+            expected_value=total[3] if has_values else None,
+            offers=int(total[0]),
+            offers_by_action=counts,
+            removals=[
+                RemovalCount(action_id=action_id, customers=count, rule=Rule(rule))
+                for (action_id, rule), count in sorted(settled.removed.items())
+            ],
+            reserved=settled.reserved,
+            score=total[1],
+            without_offer=dict(sorted(settled.reasons.items())),
+        )
+
+    def _quality(self, allocation: Allocation) -> AllocationQuality:
+        uses = []
+        for each in self._offers.settings.limits:
+            places = self._offers.limited(each.action_id, each.channel)
+            name = f"the action {each.action_id}" if each.action_id else f"the channel {each.channel}"
+            made = int(np.isin(allocation.choice, places).sum())
+            uses.append(LimitUse(**each.model_dump(), offers=made, price=allocation.prices.get(name, 0.0)))
+        return AllocationQuality(
+            bound=allocation.bound,
+            gap=allocation.gap,
+            limits=uses,
+            method=allocation.method,
+            score=allocation.value,
+        )
+
+
+_OFFER = (
+    "action_id", "channel", "score", "propensity", "score_source", "checkpoint_id", "contact_id", "reserved_until",
+    "insight", "argument", "argument_content",
+)  # fmt: skip
+_ATTEMPTS = 5
+
+
+def contact_id(run_id: str, customer: bytes) -> str:
+    """Returns the id of the contact of a run with a customer. A step that is repeated makes the same one."""
+    return str(UUID(bytes=hashlib.sha256(run_id.encode() + customer).digest()[:16]))
+
+
+def _is_control(rules: Any) -> bool:
+    return rules.arm is not None and rules.arm.control
+
+
+def _by_arm(frame: pl.DataFrame) -> Iterator[tuple[str | None, npt.NDArray[np.int64]]]:
+    """Yields each arm with the rows of its customers."""
+    arms = frame["arm"]
+    for name in arms.unique().to_list():
+        is_member = arms.is_null() if name is None else arms == name
+        yield name, is_member.arg_true().to_numpy().astype(np.int64)
