@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 logger = logging.getLogger(__name__)
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
-# CloudWatch accepts more at once.
+# CloudWatch accepts more in one call.
 MAX_EVENTS = 1000
 MAX_LINE_BYTES = 1000
 
