@@ -3,6 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
@@ -15,6 +18,8 @@ from shared.files.notes import ReadNotes
 POLARS_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 # Cells from which types are guessed.
 SAMPLE_CELLS = 2_000_000
+# Of a stream, so many are in memory.
+WINDOW_ROWS = 100_000
 # The column with the place of each record in its file, from 0.
 RECORD = "\nrecord"
 _BLANK = "\nblank"
@@ -55,11 +60,13 @@ class Source(ABC):
         ``RECORD`` has the place of each. Rows that ``frame`` leaves out are left out. Raises UnreadableFileError.
         """
         try:
-            found = self._records(columns).with_row_index(RECORD).slice(first, records)
-            for rows in found.collect_batches(chunk_size=batch, maintain_order=True, engine="streaming"):
-                yield rows.filter(~col(_BLANK)).drop(_BLANK) if _BLANK in rows.columns else rows
+            yield from self._batches(self._records(columns), batch, first, records)
         except POLARS_ERRORS as error:
             raise UnreadableFileError("The file can't be read to its end. Write it again and upload it.") from error
+
+    def _batches(self, rows: pl.LazyFrame, batch: int, first: int, records: int | None) -> Iterator[pl.DataFrame]:
+        """Yields batches of some of the rows, with their places."""
+        return _windows(rows, batch, first, records)
 
     def lines_of(self, records: Sequence[int]) -> list[int]:
         """Returns the lines, from 1, on which records begin. Their places rise."""
@@ -101,6 +108,13 @@ class TextSource(Source):
         blank = [is_blank_row(names).alias(_BLANK)] if self._has_blank_rows else []
         return frame.select(*(col(name) for name in columns), *blank)
 
+    def _batches(self, rows: pl.LazyFrame, batch: int, first: int, records: int | None) -> Iterator[pl.DataFrame]:
+        # Each window of a text would be searched from the beginning, so the rows are copied once.
+        with TemporaryDirectory(dir=self.plain.path.parent, prefix="stream-") as folder:
+            copy = Path(folder) / "rows.parquet"
+            rows.slice(first, records).sink_parquet(copy, compression="lz4", row_group_size=WINDOW_ROWS)
+            yield from _windows(pl.scan_parquet(copy, glob=False), batch, 0, None, first)
+
     @cached_property
     def _facts(self) -> tuple[dict[str, Any], pl.Schema]:
         return self.aggregate(
@@ -122,6 +136,25 @@ class TextSource(Source):
         if not self._is_verified:
             # polars parses the columns of a query only.
             self.aggregate(lambda schema: [col(name).null_count() for name in schema])
+
+
+def _windows(
+    rows: pl.LazyFrame, batch: int, first: int, records: int | None, offset: int = 0
+) -> Iterator[pl.DataFrame]:
+    """Yields batches of rows, of which one window is in memory. ``offset`` is the place of the first row.
+
+    ``collect_batches`` of polars would read ahead without a bound.
+    """
+    end = None if records is None else first + records
+    for start in count(first, WINDOW_ROWS):
+        size = WINDOW_ROWS if end is None else min(WINDOW_ROWS, end - start)
+        if size <= 0:
+            return
+        window = rows.slice(start, size).with_row_index(RECORD, offset=offset + start).collect(engine="streaming")
+        for some in window.iter_slices(batch):
+            yield some.filter(~col(_BLANK)).drop(_BLANK) if _BLANK in some.columns else some
+        if window.height < size:
+            return
 
 
 def is_blank_row(names: Sequence[str]) -> pl.Expr:

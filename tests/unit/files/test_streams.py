@@ -1,6 +1,7 @@
 """Files are read as streams of records, in bounded batches, and each record knows its line."""
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -59,3 +60,23 @@ def test_rows_of_parquet_are_numbered_from_one(tmp_path: Path) -> None:
         rows = pl.concat(source.stream(["id"], 4, first=5, records=3))
         assert rows["id"].to_list() == [5, 6, 7]
         assert source.lines_of(rows[RECORD].to_list()) == [6, 7, 8]
+
+
+def test_a_stream_reads_no_further_than_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.files.sources.WINDOW_ROWS", 100)
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"id": range(1000)}).write_parquet(path, row_group_size=100)
+    with opened(path) as source:
+        batches = source.stream(["id"], 50)
+        collected: list[int] = []
+        collect = pl.LazyFrame.collect
+
+        def counted(frame: pl.LazyFrame, **options: Any) -> Any:
+            found = collect(frame, **options)
+            collected.append(found.height)
+            return found
+
+        monkeypatch.setattr(pl.LazyFrame, "collect", counted)
+        assert next(batches).height == 50
+        assert sum(collected) == 100
+        assert sum(batch.height for batch in batches) == 950
