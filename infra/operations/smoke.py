@@ -23,6 +23,7 @@ ROWS = 600
 FILE, BENCHMARK_FILE, TARGET = "customers.csv", "benchmark.csv", "bought"
 ENDED = ("succeeded", "failed", "stopped")
 SCAN_SECONDS = 300.0
+LOG_SECONDS = 60.0
 ATTEMPTS = 3
 
 
@@ -191,7 +192,9 @@ class Smoke:
         if ended["status"] != "succeeded":
             raise LookupError(f"training {training} is {ended['status']}: {ended.get('error')}")
         self._made["checkpoint"] = ended["checkpoints"][0]["id"]
-        return f"training {training}"
+        log = self.api.wait(f"{path}/logs", lambda page: page["data"], seconds=LOG_SECONDS)
+        spent = (ended["cost"] or {}).get("so_far") or 0
+        return f"training {training}, {len(log['data'])} lines of log, {spent:.2f} dollars"
 
     def _measure(self) -> str:
         def result(page: Any) -> Json | None:

@@ -76,7 +76,7 @@ class TrainingCost(Model):
     so_far: float | None = Field(description="null where the job never ran")
     expected: float | None = Field(
         description="of the whole training: by its own progress, or before that by the last similar training, which "
-        "has the same architecture, data model and hardware; null where there is none"
+        "has the same architecture, data model and hardware; null without one"
     )
     prices_as_of: date
     prices_of: str = Field(description="the region whose prices these are")

@@ -14,7 +14,7 @@ from functions.events.roll_up_inference_logs import roll_up_inference_logs
 from shared.dynamodb.cleanup_list import GRACE
 from shared.dynamodb.codec import encode_item
 from shared.resources import Resources
-from tests.faults.boundary import DEATHS, KILLS
+from tests.faults.boundary import DEATHS, KILLS, killed_early
 from tests.faults.consistency import find_problems
 from tests.faults.emulated_platform import EmulatedPlatform
 from tests.faults.external_services import WebhookPath
@@ -99,7 +99,8 @@ def survives(step: Callable[[], Any]) -> bool:
     """Runs a step and returns whether its worker was not killed."""
     survived = True
     try:
-        step()
+        with killed_early():
+            step()
     except* DEATHS:
         # A kill of several concurrent tasks raises a group of errors.
         survived = False

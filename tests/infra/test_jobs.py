@@ -94,17 +94,19 @@ def test_each_package_of_a_layer_has_a_wheel_for_lambdas_processors(layer: str) 
 
 @pytest.mark.row("BD-5")
 def test_the_machines_of_a_run_share_its_tasks_and_get_the_code(deployed: Synthesised) -> None:
-    [job] = job_states(deployed, "Processing")
-    inputs = {one["InputName"]: one["S3Input"] for one in job["ProcessingInputs"]}
-    assert (inputs["code"]["S3Uri"], inputs["wheels"]["S3Uri"]) == ("<JobSource>", "<JobWheels>")
-    distributions = {name: one["S3DataDistributionType"] for name, one in inputs.items()}
-    assert distributions == {"code": "FullyReplicated", "wheels": "FullyReplicated", "tasks": "ShardedByS3Key"}
-    assert "VpcConfig" not in json.dumps(job)
-    keyed = bool(deployed.resources("AWS::KMS::Key"))
-    assert ("VolumeKmsKeyId" in job["ProcessingResources"]["ClusterConfig"]) == keyed
-    entrypoint = job["AppSpecification"]["ContainerEntrypoint"]
-    assert all(len(part) <= 256 for part in entrypoint)
-    assert f"{job['Environment']['SAGEMAKER_BASE_DIR']}/input/data/code" in entrypoint[2]
+    jobs = list(job_states(deployed, "Processing"))
+    assert len(jobs) == 2
+    for job in jobs:
+        inputs = {one["InputName"]: one["S3Input"] for one in job["ProcessingInputs"]}
+        assert (inputs["code"]["S3Uri"], inputs["wheels"]["S3Uri"]) == ("<JobSource>", "<JobWheels>")
+        distributions = {name: one["S3DataDistributionType"] for name, one in inputs.items()}
+        assert distributions == {"code": "FullyReplicated", "wheels": "FullyReplicated", "tasks": "ShardedByS3Key"}
+        assert "VpcConfig" not in json.dumps(job)
+        keyed = bool(deployed.resources("AWS::KMS::Key"))
+        assert ("VolumeKmsKeyId" in job["ProcessingResources"]["ClusterConfig"]) == keyed
+        entrypoint = job["AppSpecification"]["ContainerEntrypoint"]
+        assert all(len(part) <= 256 for part in entrypoint)
+        assert f"{job['Environment']['SAGEMAKER_BASE_DIR']}/input/data/code" in entrypoint[2]
 
 
 def test_markers_are_those_of_the_containers_python() -> None:
@@ -169,8 +171,8 @@ def test_jobs_of_an_isolated_network_have_no_way_to_the_internet(isolated: Synth
         assert job["VpcConfig"] == {
             "Subnets": ["<JobSubnet0>", "<JobSubnet1>"], "SecurityGroupIds": ["<JobSecurityGroup>"]
         }  # fmt: skip
-    [run] = job_states(isolated, "Processing")
-    assert run["NetworkConfig"]["VpcConfig"] == jobs[0]["VpcConfig"]
+    runs = list(job_states(isolated, "Processing"))
+    assert [run["NetworkConfig"]["VpcConfig"] for run in runs] == [jobs[0]["VpcConfig"]] * 2
     # What jobs call: S3, the table, the roles of customers, and their stored secrets.
     services = [json.dumps(one["ServiceName"]) for one in isolated.properties("AWS::EC2::VPCEndpoint")]
     assert sorted(re.findall(r"\.(dynamodb|s3|sts|ssm|secretsmanager)\"", " ".join(services))) == [

@@ -125,6 +125,6 @@ def test_no_function_sends_mail_without_a_sender(dev: Synthesised) -> None:
 
 def test_only_state_machines_pass_the_job_role_and_only_to_sagemaker(prod: Synthesised) -> None:
     passing = [one for one in all_statements(prod) if "iam:PassRole" in listed(one["Action"])]
-    assert len(passing) == 3
+    assert len(passing) == 4
     for one in passing:
         assert one["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}

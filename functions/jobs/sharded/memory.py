@@ -32,7 +32,7 @@ def memory_bytes() -> int:
         text = path.read_text().strip() if path.exists() else ""
         if text.isdigit():
             limits.append(int(text))
-    limits += [resource.getrlimit(each)[0] for each in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    limits += [resource.getrlimit(each)[0] for each in (resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_RSS)]
     return min(each for each in limits if each > 0)
 
 

@@ -86,7 +86,8 @@ def run_workers(job: TrainingJob, hosts: Hosts, scratch: Path, stop: threading.E
         _watch(running, stop)
     finally:
         _end(running)
-    del tracker
+        # Only now: without it the workers would not find each other.
+        del tracker
 
 
 def _start(order: WorkerOrder) -> _Running:

@@ -230,11 +230,12 @@ def _show_ranking(rows: list[LeaderboardRow], benchmark_id: str) -> None:
     table = Table(title="Leaderboard", title_justify="left")
     measured = [row.benchmarks[benchmark_id].to_dict() for row in rows]
     metrics = list(dict.fromkeys(name for values in measured for name in values))
-    for title in ("rank", "model", "architecture", *metrics, "checkpoint"):
-        table.add_column(title)
+    for title in ("rank", "model", *metrics, "checkpoint"):
+        # The id is for the next command, so it is never shortened.
+        table.add_column(title, overflow="fold")
     for row, values in zip(rows, measured, strict=True):
         figures = ["-" if values.get(name) is None else f"{values[name]:.4f}" for name in metrics]
-        table.add_row(str(row.rank), escape(row.name), row.architecture, *figures, row.id)
+        table.add_row(str(row.rank), escape(row.name), *figures, row.id)
     console.print(table if rows else "No model has been evaluated on this benchmark yet.")
 
 

@@ -24,8 +24,9 @@ from shared.models.connector import PostgresConfig
 from shared.resources import Resources
 from shared.settings import Settings
 from tests.fixtures.aws import BUCKET
+from tests.fixtures.certificates import HOST
 from tests.fixtures.connectors import Lab
-from tests.fixtures.postgres import HOST, PostgresServer, postgres_server
+from tests.fixtures.postgres import PostgresServer, postgres_server
 
 SECRET = "correct horse battery staple"
 CUSTOMERS = (

@@ -12,7 +12,8 @@ from shared.connectors.postgres import PostgresDatabases
 from shared.models.connector import PostgresConfig
 from shared.resources import Resources
 from shared.settings import Settings
-from tests.fixtures.postgres import HOST, PASSWORD, PostgresServer, postgres_server
+from tests.fixtures.certificates import HOST
+from tests.fixtures.postgres import PASSWORD, PostgresServer, postgres_server
 
 
 @pytest.fixture(scope="module")

@@ -141,7 +141,7 @@ def test_a_worker_that_dies_ends_the_job_on_all_instances_with_the_reason(
 ) -> None:
     boxes = instances(tmp_path, cloud)
     processes = start(boxes, long(uploaded(cloud, 2000)))
-    wait_for_saved_rounds(boxes[0], 0)
+    wait_for_saved_rounds(boxes[0], 0, SECONDS_TO_WAIT)
     [worker] = workers_of(processes[1])
     os.kill(worker, signal.SIGKILL)
     codes = [code for code, _, _ in ended(processes)]
@@ -158,7 +158,7 @@ def test_an_interruption_of_one_instance_stops_all_and_all_go_on_from_the_saved_
     files = uploaded(cloud, 2000)
     boxes = instances(tmp_path, cloud)
     processes = start(boxes, long(files))
-    wait_for_saved_rounds(boxes[0], 0)
+    wait_for_saved_rounds(boxes[0], 0, SECONDS_TO_WAIT)
     processes[1].send_signal(signal.SIGTERM)
     assert [code for code, _, _ in ended(processes)] == [143, 143]
     state = saved_state(boxes[0])

@@ -1,15 +1,19 @@
 """The progress and the cost of a training, before it runs, while it runs and at its end."""
 
-from datetime import timedelta
+import threading
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from functions.jobs.progress import ProgressReporter
 from shared.dynamodb.table import Table
 from shared.models.job import JobEstimate, SeriesPoint
 from shared.models.job_status import JobStatus
 from shared.trainings.store import Trainings
+from shared.webhooks.signature import sign
+from tests.fixtures.aws import WEBHOOK_SECRET
 from tests.fixtures.clocks import MovableClock
 from tests.fixtures.trainings import space_of, training_request
 
@@ -81,3 +85,19 @@ def test_a_training_that_never_ran_has_no_cost(client: TestClient, table: Table,
     trainings.end(space_of(client), training["id"], JobStatus.FAILED, {"error": "no machine"})
     cost = client.get(f"/trainings/{training['id']}").json()["cost"]
     assert (cost["so_far"], cost["expected"]) == (None, None)
+
+
+@pytest.mark.row("X-3")
+def test_the_estimate_of_a_job_reaches_its_training(client: TestClient, anonymous: TestClient, table: Table) -> None:
+    """The message is the reporter's own, as it sends it from the container."""
+    training = create(client, table)["id"]
+    sent: list[bytes] = []
+    with ProgressReporter(threading.Event(), sent.append, ("training", training)) as reporter:
+        reporter.expect(4, 1000)
+        for step in range(1, 4):
+            reporter.record("validation_log_loss", 0.5, step)
+    headers = sign(WEBHOOK_SECRET, "msg_1", datetime.now(UTC), sent[-1])
+    received = anonymous.post("/webhooks", content=sent[-1], headers={"content-type": "application/json", **headers})
+    assert received.status_code < 300, received.text
+    progress = client.get(f"/trainings/{training}").json()["progress"]
+    assert 0 < progress["share_done"] < 0.1

@@ -53,7 +53,7 @@ def _policy(**statement: Any) -> Policy:
 
 
 # Policies in other accounts: everyone may pull AWS's containers, and customers let us assume their role as
-# GET /connectors/access/aws-role tells them.
+# GET /connectors/access/aws-role shows.
 OTHERS = {
     IMAGES: _policy(Principal="*", Action="ecr:*", Resource="*"),
     CUSTOMER_ROLE: _policy(

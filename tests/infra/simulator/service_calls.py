@@ -35,6 +35,17 @@ def arn(service: str, resource: str) -> str:
 
 # What a step lays out for a Distributed Map.
 ITEMS_OF_MAPS = {"$.groups_key": "spaces/1/scans/1/groups.json", "$.tasks_key": "temporary/spaces/1/runs/1/tasks.json"}
+# The names of the jobs of runs, by the folder of their code.
+JOBS_OF_RUNS = {"predict": "prediction", "decide": "decision-run"}
+_OF_PARTS = ("BatchGetItem", "DeleteItem", "GetItem", "PutItem", "UpdateItem")
+# The code of a run's job looks whether the run goes on, records finished parts, and reads contacts before it decides.
+ITEMS_OF_RUNS = {
+    "prediction": ("GetItem",),
+    "prediction_part": _OF_PARTS,
+    "decision_run": ("GetItem",),
+    "decision_run_part": _OF_PARTS,
+    "insight_contact": ("BatchGetItem", "Query"),
+}
 JOB_LOGS = arn("logs", "log-group:/aws/sagemaker/TrainingJobs")
 
 
@@ -224,7 +235,7 @@ def _of_state(stage: Deployment, machine: str, state: dict[str, Any], values: di
         yield from _managed_rule("StepFunctionsGetEventsForSageMakerTrainingJobsRule")
     elif resource == "sagemaker:createProcessingJob.sync":
         kind = arguments["AppSpecification"]["ContainerEntrypoint"][-1]
-        job = arn("sagemaker", f"processing-job/{'prediction' if kind == 'predict' else kind}-1")
+        job = arn("sagemaker", f"processing-job/{JOBS_OF_RUNS[kind]}-1")
         for verb in ("AddTags", "CreateProcessingJob", "DescribeProcessingJob", "ListTags", "StopProcessingJob"):
             yield Request("", f"sagemaker:{verb}", job)
         yield Request("", "iam:PassRole", values["JobRole"], (("iam:PassedToService", "sagemaker.amazonaws.com"),))
@@ -271,10 +282,9 @@ def _jobs(stage: Deployment) -> Iterator[Request]:
     yield Request(role, "s3:ListBucket", FILES, (("s3:prefix", f"{runs}/tasks/"),))
     for verb in ("GetObject", "PutObject"):
         yield Request(role, f"s3:{verb}", f"{FILES}/{runs}/x")
-    # The code of a run's job looks whether the run goes on, and records finished parts.
-    yield Request(role, "dynamodb:GetItem", ENTITIES, (("dynamodb:LeadingKeys", ("prediction#1",)),))
-    for verb in ("BatchGetItem", "DeleteItem", "GetItem", "PutItem", "UpdateItem"):
-        yield Request(role, f"dynamodb:{verb}", ENTITIES, (("dynamodb:LeadingKeys", ("prediction_part#1",)),))
+    for kind, verbs in ITEMS_OF_RUNS.items():
+        for verb in verbs:
+            yield Request(role, f"dynamodb:{verb}", ENTITIES, (("dynamodb:LeadingKeys", (f"{kind}#1",)),))
     for folder in ("connectors", "snapshots"):
         for verb in ("GetObject", "GetObjectVersion"):
             yield Request(role, f"s3:{verb}", f"{FILES}/spaces/1/{folder}/1/x")
