@@ -56,7 +56,9 @@ JOB_SELECTION = ("--no-dev", *(f"--group={group}" for group in JOB_GROUPS))
 # The folders to which Lambda unpacks the code and the layers.
 CODE_ROOT, LAYER_ROOT = "/var/task", "/opt"
 # AWS services that functions call, by botocore's names.
-SERVICES = frozenset({"dynamodb", "s3", "sagemaker", "secretsmanager", "sesv2", "sqs", "ssm", "stepfunctions", "sts"})
+SERVICES = frozenset(
+    {"dynamodb", "logs", "s3", "sagemaker", "secretsmanager", "sesv2", "sqs", "ssm", "stepfunctions", "sts"}
+)
 _WASTE = ("__pycache__", "tests", "include", "bin")
 # LightGBM needs only SciPy's sparse matrices. All of SciPy would exceed the size limit of the score layer.
 # FastAPI would import Pydantic's version 1 only to refuse its models.

@@ -15,10 +15,11 @@ from shared.dynamodb.repository import Idempotency, Modification
 from shared.dynamodb.table import Table
 from shared.errors import ConflictError, ValidationFailedError
 from shared.insights.ledger import released
+from shared.insights.policy_names import PolicyNames
 from shared.insights.store import Insights
 from shared.jobs.launcher import JobLauncher
 from shared.models.action import channel_key
-from shared.models.decision_run import DecisionRun, DecisionRunCreate, DecisionSummary, OfferLimit
+from shared.models.decision_run import DecisionRun, DecisionRunCreate, DecisionSummary, OfferLimit, RunOverrides
 from shared.models.insight import Wording
 from shared.models.job_reference import JobKind
 from shared.models.job_status import JobStatus
@@ -54,6 +55,7 @@ class DecisionRunService(RunControl[DecisionRun]):
         super().__init__(runs, table, inputs, storages, launcher, clock)
         self._moments = Moments(table, clock)
         self._aliases = CheckpointAliases(table, clock)
+        self._names = PolicyNames(table, clock)
         self._insights = insights
         self._plans = plans
         self._function_rows = function_rows
@@ -100,10 +102,25 @@ class DecisionRunService(RunControl[DecisionRun]):
             raise ConflictError(f"The run {run_id} is {run.status}, and only a run that has succeeded has a summary.")
         return unpacked(run.summary)
 
+    def _require_names(self, space_id: str, overrides: RunOverrides) -> None:
+        """Raises ValidationFailedError for a model, an action or a group that does not exist."""
+        models = [each.model_id for each in overrides.actions if each.model_id]
+        known = self._aliases.checkpoints(space_id, models)
+        for index, each in enumerate(overrides.actions):
+            if each.model_id and each.model_id not in known:
+                raise ValidationFailedError.of(
+                    f"body.overrides.actions[{index}].model_id",
+                    "there is no such checkpoint or alias; GET /checkpoints lists them",
+                )
+        if overrides.policy is not None:
+            limits = overrides.policy.contact_limits or []
+            self._names.require_known(space_id, limits, overrides.policy.exempt, "body.overrides.policy")
+
     def _store(self, context: SpaceContext, request: DecisionRunCreate, idempotency: Idempotency | None) -> DecisionRun:
         space_id, run_id = context.space_id, new_id()
         moment = self._moments.read(space_id, request.actions)
         if request.overrides is not None:
+            self._require_names(space_id, request.overrides)
             moment = changed(moment, request.overrides)
         _require_known(request.limits, moment)
         output = None

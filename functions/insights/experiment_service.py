@@ -2,7 +2,6 @@
 
 from boto3.dynamodb.conditions import Attr
 
-from functions.insights.policies import PolicyService
 from functions.insights.statistics import difference_interval, fit_probability, rate_interval
 from shared.checkpoints.aliases import CheckpointAliases
 from shared.clock import Clock, new_id
@@ -10,6 +9,7 @@ from shared.dynamodb.table import ConditionFailedError, Table, put
 from shared.dynamodb.write_markers import WRITE_MARKER, has_write_marker, write_marker
 from shared.errors import PreconditionFailedError, ValidationFailedError
 from shared.insights.exposures import ArmCounts, Exposures, experiments_key
+from shared.insights.policy_names import PolicyNames
 from shared.models.experiment import (
     ArmResult,
     ExperimentArm,
@@ -25,10 +25,10 @@ _MISMATCH = 0.001
 
 
 class ExperimentService:
-    def __init__(self, table: Table, policies: PolicyService, clock: Clock) -> None:
+    def __init__(self, table: Table, clock: Clock) -> None:
         self._table = table
         self._exposures = Exposures(table)
-        self._policies = policies
+        self._names = PolicyNames(table, clock)
         self._checkpoints = CheckpointAliases(table, clock)
         self._clock = clock
 
@@ -93,7 +93,7 @@ class ExperimentService:
                     )
             if arm.policy is not None:
                 limits, exempt = arm.policy.contact_limits or [], arm.policy.exempt
-                self._policies.require_known(context.space_id, limits, exempt, f"body.arms[{index}].policy")
+                self._names.require_known(context.space_id, limits, exempt, f"body.arms[{index}].policy")
 
 
 def result_of(arm: ExperimentArm, counts: ArmCounts, baseline: ArmCounts) -> ArmResult:

@@ -52,8 +52,7 @@ async def _policy_service(resources: CurrentResources) -> PolicyService:
 
 
 async def _experiment_service(resources: CurrentResources) -> ExperimentService:
-    policies = PolicyService(resources.table, resources.clock)
-    return ExperimentService(resources.table, policies, resources.clock)
+    return ExperimentService(resources.table, resources.clock)
 
 
 CurrentInsightService = Annotated[InsightService, Depends(_service)]

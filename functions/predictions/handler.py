@@ -1,3 +1,8 @@
 from shared.handlers import load
 
-app, handler = load("functions.predictions.routes")
+app, handler = load(
+    "functions.predictions.routes",
+    before_snapshot=[
+        "shared.propensity.checkpoints",
+    ],
+)

@@ -3,7 +3,6 @@
 import math
 from typing import TYPE_CHECKING
 
-from functions.predictions.fit import key_columns, require_fitting
 from shared.checkpoints.aliases import CheckpointAliases
 from shared.clock import Clock, new_id
 from shared.connectors.storage import ConnectorStorages
@@ -80,6 +79,9 @@ class PredictionService(RunControl[PredictionRun]):
         self._inputs.require_empty(space_id, request.output.connector_id, folder)
         inputs = self._inputs.find(space_id, request)
         stored = self._scorers.get(self._s3, checkpoint.artifact).checkpoint
+        # Other requests need no numpy.
+        from functions.predictions.fit import key_columns, require_fitting
+
         require_fitting(stored.features, inputs.files)
         rule = self._policies.get(space_id).client_key
         keys = key_columns(rule, inputs.files, request.key_column)

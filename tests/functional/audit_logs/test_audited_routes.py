@@ -124,6 +124,13 @@ ROUTES_WITHOUT_ROWS = {
     "POST /webhook-endpoints/{id}/test",
     # Writes if the address was not verified before.
     "POST /webhook-endpoints/{id}/verify",
+    # Runs need a model and files: the tests of runs check their rows.
+    *(
+        f"POST /{kind}{verb}"
+        for kind in ("predictions", "decision-runs")
+        for verb in ("", "/{id}/stop", "/{id}/restart")
+    ),
+    "POST /decision-runs/{id}/cancel",
 }
 
 

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from shared.runs.publishing import Publisher
+from tests.fixtures.audit import Stream, deliver, watch_table
 from tests.fixtures.clocks import MovableClock
 from tests.functional.decision_runs.conftest import PartSize, Runs, table
 
@@ -185,3 +186,18 @@ def test_the_manifest_names_the_columns_of_the_files(runs: Runs) -> None:
     manifest = json.loads(runs.lab.s3.get_object(Bucket="data", Key=key)["Body"].read())
     names = {"double": pl.Float64(), "string": pl.String()}
     assert {name: names[kind] for name, kind in manifest["columns"].items()} == runs.offers().schema
+
+
+@pytest.mark.row("X-14")
+def test_the_audit_log_names_who_started_and_stopped_a_run(runs: Runs) -> None:
+    watch_table()
+    stream = Stream()
+    furnish(runs)
+    runs.upload("a.parquet", table(30))
+    run = runs.start()
+    runs.client.post(f"/decision-runs/{run['id']}/stop").raise_for_status()
+    deliver(runs.lab.resources, stream.read())
+
+    rows = runs.client.get("/audit-logs", params={"entity": "decision_run", "limit": 100}).json()["data"]
+    assert {(row["actor"], row["entity_id"]) for row in rows} == {(runs.client.get("/me").json()["id"], run["id"])}
+    assert sorted(row["action"] for row in rows)[:2] == ["created", "updated"]

@@ -32,6 +32,8 @@ from tests.fixtures.webhooks import FakeSqs
 FILES = releases()
 # These need the servers of language models, which are no part of what is stored.
 CALLS_SERVERS = ("/models", "/v1/", "/clusters/status")
+# The stored run has not ended.
+OF_ENDED_RUNS = "/decision-runs/{id}/summary"
 
 
 def test_the_release_is_stored(
@@ -68,6 +70,8 @@ def client(release: Release, issuer: Issuer) -> Iterator[TestClient]:
 def test_every_read_returns_what_the_release_stored(release: Release, client: TestClient) -> None:
     documented = [one for one in all_operations() if one.route.include_in_schema]
     reads = [one for one in documented if one.method == "GET" and not one.path.startswith(CALLS_SERVERS)]
+    reads = [one for one in reads if release.ids.keys() >= set(one.parameters)]  # others are newer than the release
+    reads = [one for one in reads if one.path != OF_ENDED_RUNS]
     statuses = {str(each): each.send(client, release.ids).status_code for each in reads}
     assert len(statuses) > 40
     assert {name: status for name, status in statuses.items() if status != 200} == {}

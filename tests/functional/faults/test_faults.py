@@ -20,7 +20,7 @@ EXPECTED_PROBLEMS = (
     "the counter is 1, there are 2",
     "persona_key",
     "is no data_model",
-    "the reference count is 1, 0 trainings",
+    "the reference count is 1, 0 jobs use it",
     "remains of a deleted chat",
     "has no secret",
     "is not listed, or does not exist",

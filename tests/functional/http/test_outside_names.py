@@ -23,6 +23,7 @@ REVIEWED = {
     "external_id": "Only the space's own value is taken.",
     "bucket": "It is read with the customer's own role or keys, and never with ours.",
     "host": "PostgreSQL checks the customer's own password, and the guard checks the address.",
+    "instance_count": "A number of our own machines, which the limits of the space count.",
     "ingress_url": "The cluster's own token is sent, and the guard checks the address.",
     "manager_url": "The cluster's own token is sent, and the guard checks the address.",
     "parameters": "A JSON schema of an expert's tool.",

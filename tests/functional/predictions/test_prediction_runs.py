@@ -6,6 +6,7 @@ import pytest
 
 from shared.models.prediction import PREDICTION_COLUMNS
 from shared.runs.predictions import SCHEMA
+from tests.fixtures.audit import Stream, deliver, watch_table
 from tests.fixtures.aws import BUCKET
 from tests.functional.predictions.conftest import PartSize, Runs, csv, parquet, table
 
@@ -161,3 +162,20 @@ def test_the_output_is_scanned_as_any_file(runs: Runs) -> None:
     assert (entry["file"], entry["status"], entry["rows"]) == ("scores/part-00000.parquet", "scanned", 30)
     assert [column["name"] for column in entry["columns"]] == list(PREDICTION_COLUMNS)
     assert lab.files(runs.target, flat=True) == ["scores/part-00000.parquet"]
+
+
+@pytest.mark.row("X-14")
+def test_the_audit_log_names_who_started_stopped_and_restarted_a_run(runs: Runs) -> None:
+    watch_table()
+    stream = Stream()
+    runs.upload("a.csv", csv(table(30)))
+    run = runs.start()
+    for verb in ("stop", "restart"):
+        runs.lab.client.post(f"/predictions/{run['id']}/{verb}").raise_for_status()
+    deliver(runs.lab.resources, stream.read())
+
+    rows = runs.lab.client.get("/audit-logs", params={"entity": "prediction", "limit": 100}).json()["data"]
+    me = runs.lab.client.get("/me").json()["id"]
+    assert {row["actor"] for row in rows} == {me}
+    assert sorted(row["action"] for row in rows if row["entity_id"] == run["id"])[:2] == ["created", "updated"]
+    assert len({row["entity_id"] for row in rows}) == 2
