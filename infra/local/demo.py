@@ -1,4 +1,4 @@
-"""The demo: trains, evaluates and ranks models on public data, then chats and decides, all through the public API."""
+"""The demo: trains and ranks models on public data, chats, and decides for one and for all, by the public API."""
 
 import time
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from rich.table import Table
 
 from infra.local import launcher, tokens
 from infra.local.client import ApiClient, Json
+from infra.local.demo_base import BaseDemo
 from infra.local.demo_chats import ChatDemo
 from infra.local.demo_data import DATA_SETS, DataSet
 from infra.local.demo_decisions import DecisionDemo
@@ -85,6 +86,7 @@ class Demo:
         self._plot(models, evaluations)
         ChatDemo(self._settings, api, self._console).run()
         DecisionDemo(api, self._console).run({model.data_set: model.benchmark_id for model in models})
+        BaseDemo(api, self._console, connector_id, self._folder / "offers.png").run()
         self._console.print(
             f"\nSee it all in the console: {self._settings.api_url}/console#/models?benchmark={models[0].benchmark_id}"
             f"\nSign in as {USER} with the password {tokens.PASSWORD}",

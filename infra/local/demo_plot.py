@@ -1,4 +1,4 @@
-"""Plots the ROC and KS curves of the demo's models."""
+"""Plots the ROC and KS curves of the demo's models, and the offers of its runs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +35,35 @@ def plot(results: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> 
         for each in (roc, ks):
             each.legend(loc="lower right" if each is roc else "upper right", frameon=False)
             each.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+    return path
+
+
+def plot_offers(summaries: Mapping[str, Mapping[str, Any]], path: Path) -> Path:
+    """Writes a PNG with a bar for each offer and run. ``summaries`` maps the name of a run to its summary."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4))
+    names = sorted({each["name"] for summary in summaries.values() for each in summary["offers_by_action"]})
+    height = 0.8 / len(summaries)
+    for index, (colour, (title, summary)) in enumerate(zip(COLOURS, summaries.items(), strict=False)):
+        counts = dict.fromkeys(names, 0)
+        for each in summary["offers_by_action"]:
+            counts[each["name"]] += each["offers"]
+        places = [place + index * height for place in range(len(names))]
+        bars = axes.barh(places, list(counts.values()), height, color=colour, label=title)
+        axes.bar_label(bars, fmt="{:,.0f}", padding=3)
+    axes.set_yticks([place + height * (len(summaries) - 1) / 2 for place in range(len(names))], names)
+    axes.invert_yaxis()
+    axes.set(title="Offers by action", xlabel="Customers")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

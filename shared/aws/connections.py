@@ -129,9 +129,11 @@ class Connections:
             context: ssl.SSLContext = create_urllib3_context()
             if self._verify:
                 context.load_verify_locations(get_cert_path(self._verify))
+                context.verify_mode = ssl.CERT_REQUIRED
+                # urllib3 compares the names itself, so botocore's context does not.
+                context.check_hostname = True
             else:
-                context.check_hostname = False
-            context.verify_mode = ssl.CERT_REQUIRED if self._verify else ssl.CERT_NONE
+                context.verify_mode = ssl.CERT_NONE
             self._tls = context
         return self._tls
 

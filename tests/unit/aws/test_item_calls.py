@@ -234,4 +234,8 @@ def test_only_a_server_with_a_known_certificate_is_called(tmp_path: Path, monkey
             transact(client_of(f"https://{server.place}", is_short=True))
         monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "server.pem"))
         transact(client_of(f"https://{server.place}", is_short=True))
+        # The certificate is known, but it is another server's.
+        port = server.place.rpartition(":")[2]
+        with pytest.raises(SSLError):
+            transact(client_of(f"https://localhost:{port}", is_short=True))
     assert len(server.requests) == 1
