@@ -2,7 +2,8 @@
 
 The parts of a run are under ``<kind>_part#<space>#<work id>``: an item for each finished part, one with the sums of
 all, and one for each part with refused rows or a problem. A restart is another run with the same work id, so it finds
-the parts that are finished. The output folder of a run that has not ended is under ``<kind>_output#<space>``.
+the parts that are finished. The output folder of a run of any kind that has not ended is under
+``run_output#<space>``.
 """
 
 import json
@@ -70,15 +71,20 @@ class Runs(Generic[R]):
 
         return self.repository.modify(space_id, run_id, decide)
 
-    def end(self, space_id: str, run_id: str, status: JobStatus, values: dict[str, Any]) -> R:
+    def end(
+        self, space_id: str, run_id: str, status: JobStatus, values: dict[str, Any], *, before_publishing: bool = False
+    ) -> R:
         """Sets a final status, and releases connectors, folder and, without success, reserved contacts.
 
-        A run that has ended stays as it is. Raises NotFoundError.
+        A run that has ended stays as it is. Raises NotFoundError, and ConflictError for a run that has begun to publish
+        where it must end ``before_publishing``.
         """
 
         def decide(run: R) -> Modification | None:
             if run.status.is_final:
                 return None
+            if before_publishing and run.is_publishing:
+                raise ConflictError("The run can't be stopped any more: it publishes its output just now.")
             also = [
                 *(remove_reference(key) for key in _connectors(space_id, run)),
                 *map(delete, self._output_keys(space_id, run)),
@@ -94,12 +100,8 @@ class Runs(Generic[R]):
 
     def stop(self, space_id: str, run_id: str) -> R:
         """Sets the status to ``stopped``. Raises NotFoundError, and ConflictError for a run that can't be stopped."""
-        run = self.repository.get(space_id, run_id)
-        if run.is_publishing or (run.status.is_final and run.status is not JobStatus.STOPPED):
-            state = f"has {run.status}" if run.status.is_final else "publishes its output just now"
-            raise ConflictError(f"The run can't be stopped any more: it {state}.")
         stopped = {"error": "A member stopped it. A restart goes on with its finished parts."}
-        ended = self.end(space_id, run_id, JobStatus.STOPPED, stopped)
+        ended = self.end(space_id, run_id, JobStatus.STOPPED, stopped, before_publishing=True)
         if ended.status is not JobStatus.STOPPED:
             raise ConflictError(f"The run can't be stopped any more: it has {ended.status}.")
         return ended
@@ -258,7 +260,7 @@ class Runs(Generic[R]):
 
     def _output_keys(self, space_id: str, run: Run) -> list[Key]:
         output = run.output
-        return [Key(f"{self.kind}_output#{space_id}", f"{output.connector_id}#{output.folder}")] if output else []
+        return [Key(f"run_output#{space_id}", f"{output.connector_id}#{output.folder}")] if output else []
 
 
 def _connectors(space_id: str, run: Run) -> list[Key]:
