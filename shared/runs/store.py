@@ -54,10 +54,10 @@ class Runs(Generic[R]):
         Raises ValidationFailedError for an unknown connector, and ConflictError if another run writes to the folder.
         """
         writes = [
+            *also,
             *(add_reference(key, _unknown(key.sk)) for key in _connectors(space_id, run)),
             *self._taken(space_id, run),
             *self.jobs.open(self.kind, space_id, run.id),
-            *also,
         ]
         return self.repository.create(space_id, run, idempotency=idempotency, also=writes)
 

@@ -6,7 +6,10 @@ import pytest
 
 from functions.workflows.decision_run.finish_decision_run import finish_decision_run
 from functions.workflows.decision_run.settling import Settling
+from shared.clock import new_id
 from shared.insights.store import InsightPolicies
+from shared.models.decision_run import DecisionRun
+from shared.models.job_reference import JobKind
 from shared.runs.publishing import Publisher
 from shared.runs.store import Runs as Store
 from tests.fixtures.clocks import MovableClock
@@ -67,7 +70,8 @@ def test_a_stopped_run_that_still_settles_changes_nothing_of_its_restart(
     runs.decide(run)
     runs.post(run, "stop").raise_for_status()
     restarted = runs.post(run, "restart").json()
-    settle, ended = Settling.settle, []
+    settle = Settling.settle
+    ended: list[str] = []
 
     def late(self: Settling, *args: object) -> object:
         found = settle(self, *args)  # type: ignore[arg-type]
@@ -113,7 +117,8 @@ def test_a_run_that_begins_to_publish_during_a_stop_is_not_stopped(runs: Runs, m
     runs.upload("a.parquet", table(5))
     run = runs.start()
     runs.decide(run)
-    progress, began = Store.progress, []
+    progress = Store.progress
+    began: list[str] = []
 
     def slow(self: Store, space_id: str, shown: object) -> object:  # type: ignore[type-arg]
         if not began:
@@ -126,3 +131,14 @@ def test_a_run_that_begins_to_publish_during_a_stop_is_not_stopped(runs: Runs, m
         answer = runs.post(run, "stop")
     assert (answer.status_code, "publishes its output" in answer.text) == (409, True)
     assert runs.finish(run)["status"] == "succeeded"
+
+
+def test_of_two_restarts_at_the_same_time_both_return_the_first(runs: Runs) -> None:
+    runs.action("Card")
+    runs.upload("a.parquet", table(5))
+    run = runs.start()
+    runs.post(run, "stop").raise_for_status()
+    store = Store(runs.lab.resources.table, DecisionRun, JobKind.DECISION_RUN, runs.lab.resources.clock)
+    stopped = store.repository.get(runs.lab.space_id, run["id"])
+    first, second = (store.restart(runs.lab.space_id, stopped, stopped.created_by, new_id()) for _ in range(2))
+    assert first.restarted_as == second.restarted_as is not None
