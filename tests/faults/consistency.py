@@ -22,6 +22,7 @@ CHECKS: tuple[Callable[[StoredItems], Problems], ...] = (
     entity_checks.remaining_data,
     job_checks.references,
     job_checks.jobs,
+    job_checks.runs,
     job_checks.running_jobs,
     job_checks.evaluations,
     job_checks.scans,

@@ -7,11 +7,15 @@ import pytest
 from functions.workflows.decision_run.finish_decision_run import finish_decision_run
 from functions.workflows.decision_run.settling import Settling
 from shared.clock import new_id
+from shared.dynamodb.table import Key, delete
 from shared.insights.store import InsightPolicies
 from shared.models.decision_run import DecisionRun
 from shared.models.job_reference import JobKind
 from shared.runs.publishing import Publisher
 from shared.runs.store import Runs as Store
+from tests.faults import job_checks
+from tests.faults.stored_items import StoredItems, read_items
+from tests.fixtures.aws import TABLE
 from tests.fixtures.clocks import MovableClock
 from tests.functional.decision_runs.conftest import Runs, table
 
@@ -142,3 +146,24 @@ def test_of_two_restarts_at_the_same_time_both_return_the_first(runs: Runs) -> N
     stopped = store.repository.get(runs.lab.space_id, run["id"])
     first, second = (store.restart(runs.lab.space_id, stopped, stopped.created_by, new_id()) for _ in range(2))
     assert first.restarted_as == second.restarted_as is not None
+
+
+def test_the_recount_knows_what_runs_store(runs: Runs) -> None:
+    runs.action("Card")
+    runs.upload("a.parquet", table(5))
+    runs.done()
+    runs.post(runs.start(output={"connector_id": runs.target, "folder": "stopped"}), "stop").raise_for_status()
+    open_run = runs.start(output={"connector_id": runs.target, "folder": "open"})
+    runs.decide(open_run)
+    resources = runs.lab.resources
+
+    def problems() -> list[str]:
+        return [*job_checks.runs(StoredItems(read_items(resources.dynamodb, TABLE)))]
+
+    assert problems() == []
+    resources.table.write(delete(Key(f"run_output#{runs.lab.space_id}", f"{runs.target}#open")))
+    resources.table.write(delete(Key(f"decision_run_part#{runs.lab.space_id}#{open_run['id']}", "totals")))
+    assert [("parts are counted" in each, "without its folder" in each) for each in problems()] == [
+        (True, False),
+        (False, True),
+    ]
