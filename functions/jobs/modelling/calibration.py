@@ -41,7 +41,9 @@ def measure_calibration(labels: Labels | Array, probabilities: Probabilities) ->
         mean = float(probabilities[among].mean())
         bins.append(ReliabilityBin(rows=count, mean_probability=mean, positive_rate=rate, low=low, high=high))
     gaps = sum(each.rows * abs(each.mean_probability - each.positive_rate) for each in bins)
-    line = _line(labels, log_odds_of(probabilities), 1e-9) if 0 < labels.sum() < len(labels) else None
+    # Equal probabilities have no slope.
+    has_line = 0 < labels.sum() < len(labels) and probabilities.min() < probabilities.max()
+    line = _line(labels, log_odds_of(probabilities), 1e-9) if has_line else None
     return CalibrationMeasurement(
         bins=bins,
         expected_error=gaps / len(labels),
@@ -67,20 +69,24 @@ def choose_calibration(
         few = choice in ("logistic", "isotonic")
         return None, ["There are too few rows of a label to calibrate the probabilities."] if few else []
     if choice != "automatic":
-        return _FITS[choice](labels, log_odds), [f"The probabilities are calibrated by {_NAMES[choice]}, as asked."]
+        correction = _FITS[choice](labels, log_odds)
+        if correction is None:
+            return None, [f"The probabilities can't be calibrated by {_NAMES[choice]}: no rising one fits the labels."]
+        return correction, [f"The probabilities are calibrated by {_NAMES[choice]}, as asked."]
     losses = _validated(labels, log_odds, seed)
-    kept = "none"
+    kept, correction = "none", None
     for name in ("logistic", "isotonic"):
-        if _is_better(losses[kept], losses[name]):
-            kept = name
-    if kept == "none":
+        # The folds may have one where all rows together have none.
+        if _is_better(losses[kept], losses[name]) and (found := _FITS[name](labels, log_odds)) is not None:
+            kept, correction = name, found
+    if correction is None:
         return None, []
     before, after = (float(losses[name].mean()) for name in ("none", kept))
     note = (
         f"The probabilities are calibrated by {_NAMES[kept]}: on rows that neither the models nor the calibration had "
         f"seen, the log loss is {after:.5f}, and {before:.5f} without."
     )
-    return _FITS[kept](labels, log_odds), [note]
+    return correction, [note]
 
 
 def log_odds_of(probabilities: Probabilities) -> LogOdds:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from functions.workflows.batch_runs import complete_parts
-from functions.workflows.decision_run.settling import OFFERS, Settling
+from functions.workflows.decision_run.settling import Settling, offers_of
 from shared.decisions.runs import Offers
 from shared.decisions.summaries import packed
 from shared.dynamodb.repository import Modification
@@ -31,12 +31,12 @@ def finish_decision_run(resources: Resources, event: dict[str, Any]) -> dict[str
     if run.status.is_final:
         return {}
     offers = Offers(DecisionSettings.model_validate(plans.load(space_id, run.work_id).settings))
-    settling = Settling(space_id, run, offers, resources.table, plans, resources.s3)
+    settling = Settling(space_id, run, offers, resources.table, plans, resources.s3, resources.clock)
     summary, results = settling.settle(parts, plans.tasks(space_id, run.work_id))
     kept = {"summary": packed(summary)}
     run = runs.repository.modify(space_id, run_id, lambda _: Modification(kept))
     if run.output is not None:
-        resources.run_publisher.publish(space_id, runs, run, results, DECISION_COLUMNS, OFFERS)
+        resources.run_publisher.publish(space_id, runs, run, results, DECISION_COLUMNS, offers_of(run_id))
     runs.end(space_id, run_id, JobStatus.SUCCEEDED, {})
     if run.dry_run:
         plans.delete_parts(space_id, run.work_id, run.parts)

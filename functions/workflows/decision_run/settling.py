@@ -16,6 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from functions.workflows.decision_run.allocation import Allocation, OptionLimit, allocate
+from shared.clock import Clock
 from shared.decisions.arbitration import score
 from shared.decisions.runs import LEFT, NOTHING, RULES, SOURCES, Offers
 from shared.dynamodb.table import Table, TransactionFailedError
@@ -40,8 +41,6 @@ from shared.space_binding import BoundThreads
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# The folder of the settled parts.
-OFFERS = "offers"
 # Reservations of one transaction, which has three writes for each and at most a hundred, and threads.
 TOGETHER, WRITERS = 30, 8
 NO_ACTION, CONTROL, CAPACITY, CONTACTED = "no_eligible_action", "control", "limits", "contacted_since"
@@ -62,7 +61,14 @@ class Settled:
 
 class Settling:
     def __init__(
-        self, space_id: str, run: DecisionRun, offers: Offers, table: Table, plans: Plans, s3: "S3Client"
+        self,
+        space_id: str,
+        run: DecisionRun,
+        offers: Offers,
+        table: Table,
+        plans: Plans,
+        s3: "S3Client",
+        clock: Clock,
     ) -> None:
         self._space_id = space_id
         self._run = run
@@ -71,7 +77,8 @@ class Settling:
         self._ledger = Ledger(table)
         self._plans = plans
         self._s3 = s3
-        self._policy = offers.moment.policy
+        self._clock = clock
+        self._reservation = offers.moment.policy.reservation
 
     def settle(self, parts: Sequence[PartResult], tasks: Sequence[RunTask]) -> tuple[DecisionSummary, list[PartResult]]:
         """Returns the summary, and the results of the settled parts. Safe to repeat: contacts are reserved once.
@@ -166,9 +173,9 @@ class Settling:
             frame = self._chosen(frame, chosen)
         frame = frame.filter(pl.Series(is_first)).select(pl.exclude(r"^p\d+$"))
         rows = [self._row(row) for row in frame.iter_rows(named=True)]
-        contacted = self._reserve(frame, rows) if not self._run.dry_run else set()
-        for place in contacted:
-            rows[place] |= {**dict.fromkeys(_OFFER), "reason": CONTACTED}
+        for place, until in self._reserve(frame, rows).items() if not self._run.dry_run else ():
+            no_offer = {**dict.fromkeys(_OFFER), "reason": CONTACTED}
+            rows[place] |= {"reserved_until": until.isoformat()} if until else no_offer
         table = pl.DataFrame(rows, schema=SCHEMA)
         self._count(frame, table, settled)
         result = part.model_copy(update={"rows_written": table.height})
@@ -222,17 +229,12 @@ class Settling:
         }
         if not self._run.dry_run:
             found["contact_id"] = contact_id(self._run.id, row["customer"])
-            found["reserved_until"] = self._until.isoformat()
         return found
-
-    @property
-    def _until(self) -> datetime:
-        return self._offers.moment.now + self._policy.reservation
 
     # Reservations
 
-    def _reserve(self, frame: pl.DataFrame, rows: Sequence[Mapping[str, Any]]) -> set[int]:
-        """Reserves the contacts of a part, and returns the places of customers who were contacted since."""
+    def _reserve(self, frame: pl.DataFrame, rows: Sequence[Mapping[str, Any]]) -> dict[int, datetime | None]:
+        """Reserves the contacts of a part. Returns until when, and ``None`` for customers who were contacted since."""
         wanted = [
             (place, customer.hex(), version, rows[place])
             for place, (customer, version) in enumerate(zip(frame["customer"], frame["ledger_version"], strict=True))
@@ -240,36 +242,41 @@ class Settling:
         ]
         groups = [wanted[start : start + TOGETHER] for start in range(0, len(wanted), TOGETHER)]
         with BoundThreads(WRITERS) as pool:
-            return {place for places in pool.map(self._reserve_some, groups) for place in places}
+            return {place: until for some in pool.map(self._reserve_some, groups) for place, until in some.items()}
 
-    def _reserve_some(self, wanted: Sequence[tuple[int, str, int, Mapping[str, Any]]]) -> list[int]:
+    def _reserve_some(self, wanted: Sequence[tuple[int, str, int, Mapping[str, Any]]]) -> dict[int, datetime | None]:
+        # Not the run's moment: who decided in between would not find the reservation among what happened since.
+        now = self._clock()
         try:
-            self._table.transact([each for one in wanted for each in self._writes(one, one[2])])
+            self._table.transact([each for one in wanted for each in self._writes(one, one[2], now)])
         except (LedgerChangedError, TransactionFailedError):
-            return [one[0] for one in wanted if not self._reserve_one(one)]
-        return []
+            return {one[0]: self._reserve_one(one, now) for one in wanted}
+        return dict.fromkeys((one[0] for one in wanted), now + self._reservation)
 
-    def _reserve_one(self, wanted: tuple[int, str, int, Mapping[str, Any]]) -> bool:
-        """Reserves a contact unless it is reserved, or something has happened to the customer since the decision."""
+    def _reserve_one(self, wanted: tuple[int, str, int, Mapping[str, Any]], now: datetime) -> datetime | None:
+        """Reserves a contact unless it is reserved, or something has happened to the customer since the decision.
+
+        Returns until when it is reserved, if it is.
+        """
         _, key, _, row = wanted
         for _ in range(_ATTEMPTS):
             (history,) = self._ledger.read(self._space_id, [[key]], self._offers.moment.now)
             others = [each for each in history.contacts if each.contact_id != row["contact_id"]]
             if others or history.reactions:
-                return False
+                return None
             if history.contacts:
-                return True
+                return history.contacts[0].reserved_until or now + self._reservation
             try:
-                self._table.transact(self._writes(wanted, history.version))
+                self._table.transact(self._writes(wanted, history.version, now))
             except (LedgerChangedError, TransactionFailedError):
                 continue
-            return True
-        return False
+            return now + self._reservation
+        return None
 
-    def _writes(self, wanted: tuple[int, str, int, Mapping[str, Any]], version: int) -> list[Any]:
+    def _writes(self, wanted: tuple[int, str, int, Mapping[str, Any]], version: int, now: datetime) -> list[Any]:
         _, key, _, row = wanted
         action = self._offers.by_id[row["action_id"]]
-        report = Report(ContactStatus.RESERVED, self._offers.moment.now, self._until)
+        report = Report(ContactStatus.RESERVED, now, now + self._reservation)
         reported = ReportedContact(
             row["contact_id"],
             report,
@@ -283,7 +290,7 @@ class Settling:
     def _save(self, table: pl.DataFrame, number: int) -> int:
         buffer = io.BytesIO()
         table.write_parquet(buffer, compression="zstd", statistics=True)
-        key = self._plans.part_key(self._space_id, self._run.work_id, number, OFFERS)
+        key = self._plans.part_key(self._space_id, self._run.work_id, number, offers_of(self._run.id))
         self._s3.put_object(Bucket=self._plans.bucket, Key=key, Body=buffer.getvalue())
         return len(buffer.getvalue())
 
@@ -364,6 +371,11 @@ _OFFER = (
     "insight", "argument", "argument_content",
 )  # fmt: skip
 _ATTEMPTS = 5
+
+
+def offers_of(run_id: str) -> str:
+    """Returns the folder of the settled parts. A run that was stopped may still write to its own beside a restart."""
+    return f"offers/{run_id}"
 
 
 def contact_id(run_id: str, customer: bytes) -> str:

@@ -112,3 +112,25 @@ def test_contributions_sum_to_the_corrected_log_odds(kind: str) -> None:
     found = corrected_contributions(correction, contributions)
     assert found.sum(axis=1) == pytest.approx(correction.corrected(contributions.sum(axis=1)))
     assert (np.sign(found[:, :-1]) == np.sign(contributions[:, :-1])).all()
+
+
+def test_no_note_says_that_probabilities_are_calibrated_when_no_correction_fits() -> None:
+    random = np.random.default_rng(2)
+    labels = (random.random(1000) < 0.3).astype(np.float32)
+    falling = np.where(labels == 1, -4.0, 4.0)
+    for choice in ("logistic", "isotonic"):
+        correction, (note,) = choose_calibration(choice, labels, falling, 0)
+        assert correction is None
+        assert "can't be calibrated" in note
+    for seed in range(8):
+        # The folds may find steps in noise, where all rows together have none.
+        noise = np.random.default_rng(seed).normal(size=5000)
+        labels = (np.random.default_rng(seed + 100).random(5000) < 0.3).astype(np.float32)
+        correction, notes = choose_calibration("automatic", labels, noise, 0)
+        assert (correction is None) == (not notes)
+
+
+def test_equal_probabilities_have_no_slope() -> None:
+    labels = np.array([0, 1, 0, 1, 0], dtype=np.float32)
+    measured = measure_calibration(labels, np.full(5, 0.3))
+    assert (measured.slope, measured.intercept) == (None, None)
