@@ -14,15 +14,18 @@ import nox
 ROOT = Path(__file__).resolve().parent
 TEST_FOLDERS = (ROOT / "tests/unit", ROOT / "tests/functional")
 
-# Functional tests that run on the emulator of the local stack, too, and one that needs SageMaker, which it lacks.
+# Functional tests that run on the emulator of the local stack, too, and those that need SageMaker, which it lacks.
 ON_BOTH_EMULATORS = (
     "tests/functional/trainings",
     "tests/functional/clients",
     "tests/functional/dynamodb",
     "tests/functional/connectors/test_files.py",
     "tests/functional/connectors/test_scans.py",
-    "--deselect",
-    "tests/functional/trainings/test_trainings.py::test_a_deleted_running_training_is_not_found_and_its_job_is_stopped",
+)
+NEED_SAGEMAKER = (
+    "trainings/test_reports.py::test_a_training_without_a_model_has_a_report_of_why",
+    "trainings/test_trainings.py::test_a_deleted_running_training_is_not_found_and_its_job_is_stopped",
+    "trainings/test_trainings.py::test_a_training_that_is_deleted_before_its_start_gets_the_status_stopped",
 )
 
 nox.options.default_venv_backend = "none"
@@ -57,7 +60,8 @@ def e2e(session: nox.Session) -> None:
 @nox.session(allow_parallel=True)
 def emulator(session: nox.Session) -> None:
     """Runs functional tests on a second implementation of AWS, so that the code is not built to moto's."""
-    run_pytest(session, 5, "--emulator", *ON_BOTH_EMULATORS)
+    left_out = (f"--deselect=tests/functional/{test}" for test in NEED_SAGEMAKER)
+    run_pytest(session, 5, "--emulator", *ON_BOTH_EMULATORS, *left_out)
 
 
 @nox.session(allow_parallel=True)

@@ -109,7 +109,7 @@ def _decoded(cursor: str) -> tuple[int, dict[str, str]]:
     """Returns the number of a job, and how far each stream of it was read."""
     try:
         number, tokens = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-    except (ValueError, TypeError, binascii.Error):
+    except (ValueError, TypeError, RecursionError, binascii.Error):
         raise _invalid() from None
     are_tokens = isinstance(tokens, dict) and all(isinstance(each, str) for each in tokens.values())
     if type(number) is not int or not are_tokens:

@@ -41,12 +41,17 @@ def write_scores(folder: Path, keys: ScoreKeys, rows: ScoredRows) -> None:
 
 def read_scores(content: bytes) -> tuple[ScoreKeys, ScoredRows]:
     """Returns what ``write_scores`` wrote. Raises CheckpointError if it is something else."""
+    file = io.BytesIO(content)
     try:
-        stored = np.load(io.BytesIO(content), allow_pickle=False)
+        version = np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
     except (ValueError, OSError, EOFError) as error:
         raise CheckpointError(f"{SCORES_FILE} of the evaluation's artifact is damaged: {error}") from error
-    if not isinstance(stored, np.ndarray) or stored.dtype != _ROW or stored.ndim != 1:
-        raise CheckpointError(f"{SCORES_FILE} of the evaluation's artifact is damaged: it has other columns")
+    rows = file.read()
+    # The header is checked before numpy makes room for what it promises.
+    if version != (1, 0) or dtype != _ROW or len(rows) > MAX_BYTES or shape != (len(rows) // _ROW.itemsize,):
+        raise CheckpointError(f"{SCORES_FILE} of the evaluation's artifact is damaged: it has other rows or columns")
+    stored = np.frombuffer(rows, dtype=_ROW, count=shape[0])
     probabilities: Array = stored["probability"].astype(np.float64)
     positive, called = np.asarray(stored["positive"]), np.asarray(stored["called"])
     return np.asarray(stored["key"]), ScoredRows(positive, probabilities, called)

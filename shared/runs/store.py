@@ -2,8 +2,8 @@
 
 The parts of a run are under ``<kind>_part#<space>#<work id>``: an item for each finished part, one with the sums of
 all, and one for each part with refused rows or a problem. A restart is another run with the same work id, so it finds
-the parts that are finished. The output folder of a run of any kind that has not ended is under
-``run_output#<space>``.
+the parts that are finished. The output folder of a run that has not ended is under ``run_output#<space>``: runs of all
+kinds write to the same connectors.
 """
 
 import json
@@ -72,19 +72,16 @@ class Runs(Generic[R]):
         return self.repository.modify(space_id, run_id, decide)
 
     def end(
-        self, space_id: str, run_id: str, status: JobStatus, values: dict[str, Any], *, before_publishing: bool = False
+        self, space_id: str, run_id: str, status: JobStatus, values: dict[str, Any], *, unless_publishing: bool = False
     ) -> R:
         """Sets a final status, and releases connectors, folder and, without success, reserved contacts.
 
-        A run that has ended stays as it is. Raises NotFoundError, and ConflictError for a run that has begun to publish
-        where it must end ``before_publishing``.
+        A run that has ended, or publishes and is to be left alone then, stays as it is. Raises NotFoundError.
         """
 
         def decide(run: R) -> Modification | None:
-            if run.status.is_final:
+            if run.status.is_final or (unless_publishing and run.is_publishing):
                 return None
-            if before_publishing and run.is_publishing:
-                raise ConflictError("The run can't be stopped any more: it publishes its output just now.")
             also = [
                 *(remove_reference(key) for key in _connectors(space_id, run)),
                 *map(delete, self._output_keys(space_id, run)),
@@ -101,9 +98,10 @@ class Runs(Generic[R]):
     def stop(self, space_id: str, run_id: str) -> R:
         """Sets the status to ``stopped``. Raises NotFoundError, and ConflictError for a run that can't be stopped."""
         stopped = {"error": "A member stopped it. A restart goes on with its finished parts."}
-        ended = self.end(space_id, run_id, JobStatus.STOPPED, stopped, before_publishing=True)
+        ended = self.end(space_id, run_id, JobStatus.STOPPED, stopped, unless_publishing=True)
         if ended.status is not JobStatus.STOPPED:
-            raise ConflictError(f"The run can't be stopped any more: it has {ended.status}.")
+            state = f"has {ended.status}" if ended.status.is_final else "publishes its output just now"
+            raise ConflictError(f"The run can't be stopped any more: it {state}.")
         return ended
 
     def restart(self, space_id: str, run: R, user_id: str, run_id: str) -> R:

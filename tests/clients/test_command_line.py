@@ -5,6 +5,7 @@ import base64
 import hashlib
 import importlib
 import json
+import socket
 import stat
 import sys
 import threading
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from urllib.request import urlopen
 
@@ -154,14 +156,45 @@ def test_the_browser_signs_in_and_only_the_user_can_read_what_is_kept(
     assert not path.exists()
 
 
-def test_an_answer_to_another_sign_in_is_refused(
+def test_a_sign_in_that_the_pool_refuses_fails(
     run: Callable[..., tuple[int, str]], pool: UserPool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("webbrowser.open", lambda address: pool.browse(address, state="of-somebody-else"))
-    status, printed = run("login", pool.url)
-    assert (status, "The sign-in failed" in printed) == (1, True)
+    def refuse(address: str) -> None:
+        query = dict(parse_qsl(urlsplit(address).query))
+        back = urlencode({"error": "access_denied", "state": query["state"]})
+        threading.Thread(target=lambda: urlopen(f"{query['redirect_uri']}?{back}").read()).start()  # noqa: S310
+
+    monkeypatch.setattr("webbrowser.open", refuse)
+    assert run("login", pool.url)[1].endswith("The sign-in failed: access_denied")
     assert pool.grants == []
     assert not (tmp_path / "inference" / "credentials.json").exists()
+
+
+def test_other_calls_of_the_browser_neither_sign_in_nor_end_the_sign_in(
+    run: Callable[..., tuple[int, str]], pool: UserPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    silent = socket.socket()
+
+    def browse(address: str) -> None:
+        def answer() -> None:
+            back = dict(parse_qsl(urlsplit(address).query))["redirect_uri"]
+            silent.connect((urlsplit(back).hostname, urlsplit(back).port))
+            for query in ("code=theirs&state=of-somebody-else", "code=theirs&state=%C3%A9", "code=theirs"):
+                try:
+                    urlopen(f"{back}?{query}")  # noqa: S310 - loopback
+                except HTTPError as error:
+                    found.append(error.code)
+            pool.browse(address)
+
+        threading.Thread(target=answer).start()
+
+    monkeypatch.setattr("webbrowser.open", browse)
+    monkeypatch.setattr("inference_client.credentials.SILENT_SECONDS", 0.2)
+    with silent:
+        assert run("login", pool.url)[0] == 0
+    assert found == [404, 404, 404]
+    assert pool.grants == ["authorization_code"]
 
 
 def test_an_old_token_is_renewed_and_a_revoked_sign_in_says_what_to_do(

@@ -94,5 +94,5 @@ def _size(path: Path) -> tuple[int, int]:
 def _width(line: bytes) -> int:
     try:
         return len(json.loads(line))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return max(map(line.count, (b",", b";", b"\t", b"|"))) + 1

@@ -18,6 +18,7 @@ import httpx
 # The user pool sends the browser back here; `infra/constructs/console.py` allows this address.
 CALLBACK = "http://localhost:8977/"
 RENEW_SECONDS = 60
+SILENT_SECONDS = 2.0
 
 
 class NotSignedInError(Exception):
@@ -108,10 +109,10 @@ class StoredSignIn:
             "code_challenge": challenge,
             "code_challenge_method": "S256",
         }
-        with _Callback() as callback:
+        with _Callback(state) as callback:
             open_page(f"{authorization_endpoint}?{urlencode(query)}")
             answer = callback.wait()
-        if not secrets.compare_digest(answer.get("state", ""), state) or "code" not in answer:
+        if "code" not in answer:
             raise NotSignedInError(f"The sign-in failed: {answer.get('error_description') or answer.get('error')}")
         fields = {"grant_type": "authorization_code", "code": answer["code"]}
         self._exchange({**fields, "redirect_uri": CALLBACK, "code_verifier": verifier})
@@ -154,18 +155,26 @@ def _seconds_left(token: str) -> float:
 
 
 class _Callback:
-    """Serves the page to which the user pool sends the browser, and notes what it brings."""
+    """Serves the page to which the user pool sends the browser, and notes what it brings.
 
-    def __init__(self) -> None:
+    Any page in the browser can call this address, so only a call that knows the state of this sign-in counts.
+    """
+
+    def __init__(self, state: str) -> None:
         answers: list[dict[str, str]] = []
         self._answers = answers
 
         class Handler(BaseHTTPRequestHandler):
+            # Browsers open connections ahead and send nothing.
+            timeout = SILENT_SECONDS
+
             def do_GET(self) -> None:
                 query = dict(parse_qsl(urlsplit(self.path).query))
-                if query:
-                    answers.append(query)
-                self.send_response(200 if query else 404)
+                if not secrets.compare_digest(query.get("state", "").encode(), state.encode()):
+                    self.send_error(404)
+                    return
+                answers.append(query)
+                self.send_response(200)
                 self.send_header("Content-Type", "text/plain; charset=utf-8")
                 self.end_headers()
                 self.wfile.write(b"You are signed in. Close this page and go back to the terminal.")

@@ -92,6 +92,12 @@ def test_text_is_estimated_by_its_first_lines(tmp_path: Path, monkeypatch: pytes
             fits([path], "lightgbm")
 
 
+def test_lines_nested_without_end_are_left_to_the_reader(tmp_path: Path) -> None:
+    path = tmp_path / "deep.jsonl"
+    path.write_bytes(b"[" * 100_000 + b"\n")
+    assert fits([path], "additive")
+
+
 def test_a_container_s_own_limit_bounds_the_memory() -> None:
     limits = resource.getrlimit(resource.RLIMIT_DATA)
     try:

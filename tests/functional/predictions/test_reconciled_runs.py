@@ -1,6 +1,7 @@
 """Runs whose workflow, request or step was lost, and parts that are recorded twice."""
 
 from datetime import timedelta
+from typing import Any
 
 import boto3
 import pytest
@@ -61,6 +62,38 @@ def test_what_a_lost_workflow_has_published_is_withdrawn(runs: Runs, part_size: 
 
     assert runs.get(run)["status"] == "stopped"
     assert runs.names() == []
+
+
+def test_a_run_that_begins_to_publish_while_it_is_stopped_goes_on(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs.upload("a.csv", csv(table(30)))
+    run, resources = runs.start(), runs.lab.resources
+    for task in runs.tasks(run):
+        score_parts(resources, task)
+    end = RunStore.end
+
+    def end_later(store: RunStore[PredictionRun], *values: Any, **more: Any) -> PredictionRun:
+        store.begin_publishing(runs.lab.space_id, run["id"])
+        return end(store, *values, **more)
+
+    with monkeypatch.context() as slow:
+        slow.setattr(RunStore, "end", end_later)
+        stopped = runs.lab.client.post(f"/predictions/{run['id']}/stop")
+    assert stopped.status_code == 409
+    assert "publishes its output just now" in stopped.json()["error"]
+    assert runs.finish(run)["status"] == "succeeded"
+
+
+def test_runs_of_two_kinds_never_take_the_same_folder(runs: Runs) -> None:
+    runs.upload("a.csv", csv(table(30)))
+    offer = {"name": "Card", "description": "", "priority": "medium", "type": "offer", "status": "active"}
+    runs.lab.client.post("/actions", json=offer).raise_for_status()
+    body = {"connector_id": runs.source, "output": {"connector_id": runs.target, "folder": "scores"}}
+    runs.start()
+
+    refused = runs.lab.client.post("/decision-runs", json=body)
+
+    assert refused.status_code == 409, refused.text
+    assert "Another run writes to the folder 'scores'" in refused.json()["error"]
 
 
 def test_a_part_that_is_recorded_twice_counts_once(runs: Runs) -> None:

@@ -1,5 +1,6 @@
 """What the job of a training prints, in CloudWatch's stream of each machine."""
 
+import base64
 import contextlib
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from tests.fixtures.trainings import training_request
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 Write = Callable[..., None]
+DEEP = base64.urlsafe_b64encode(b"[" * 2_900).decode()
 
 
 @pytest.fixture
@@ -111,7 +113,7 @@ def test_the_machines_of_a_job_are_read_side_by_side(client: TestClient, trainin
 
 
 @pytest.mark.row("X-3")
-@pytest.mark.parametrize("after", ["nonsense", "W10=", "WzEsMl0=", "NQ==", "é"])
+@pytest.mark.parametrize("after", ["nonsense", "W10=", "WzEsMl0=", "NQ==", "é", DEEP])
 def test_an_invalid_cursor_is_refused(client: TestClient, training: str, after: str) -> None:
     response = client.get(f"/trainings/{training}/logs", params={"after": after})
     assert (response.status_code, response.json()["code"]) == (400, "invalid_cursor")
