@@ -54,7 +54,7 @@ def _seconds(training: Training, now: datetime) -> float | None:
     """Returns the seconds that are paid for until now, as far as they are known."""
     if training.status.is_final:
         return _billed(training)
-    return (now - training.started_at).total_seconds() if training.started_at else 0
+    return max(0.0, (now - training.started_at).total_seconds()) if training.started_at else 0
 
 
 def _dollars(seconds: float | None, hourly: float) -> float | None:
