@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -275,18 +274,21 @@ class Demo:
             table.add_column("Model")
             for metric in SHOWN_METRICS:
                 table.add_column(metric, justify="right")
+            table.add_column(f"{SHOWN_METRICS[0]}, 95%")
             for row in page["data"]:
                 metrics = row["benchmarks"].get(benchmark_id, {})
                 values = [metrics.get(metric) for metric in SHOWN_METRICS]
+                interval = row["intervals"].get(benchmark_id, {}).get(SHOWN_METRICS[0])
                 table.add_row(
                     str(row["rank"]),
                     row["architecture"],
                     *("-" if value is None else f"{value:.4f}" for value in values),
+                    f"{interval['low']:.4f} to {interval['high']:.4f}" if interval else "-",
                 )
             self._console.print(table)
 
     def _plot(self, models: list[DemoModel], evaluations: dict[DemoModel, Json]) -> None:
-        from infra.local.demo_plot import plot
+        from infra.local.demo_plot import plot, shown
 
         curves = {
             data_set.title: {
@@ -295,7 +297,7 @@ class Demo:
             for data_set in DATA_SETS
         }
         path = plot(curves, self._folder / "curves.png")
-        self._step(f"ROC and KS curves of the models: {_relative(path)}")
+        self._step(f"ROC and KS curves of the models: {shown(path)}")
 
     def _step(self, text: str, *, reused: Any = None) -> None:
         self._console.print(f"✓ {text}{' (exists already)' if reused else ''}", highlight=False, markup=False)
@@ -320,10 +322,6 @@ def progress_table(trainings: dict[DemoModel, Json]) -> Table:
             f"{last['name']} {last['value']:.4f}" if last else "",
         )
     return table
-
-
-def _relative(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 @contextmanager

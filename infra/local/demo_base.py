@@ -16,7 +16,7 @@ FILE = "base/customers.csv"
 RESULTS = "Results"
 CUSTOMERS = 2000
 # Calls that the call centre can make for a run, and twice as many in the what-if.
-CALLS = 300
+CALLS = 50
 SCAN_SECONDS = 180
 RUN_SECONDS = 900
 ENDED = ("succeeded", "failed", "stopped")
@@ -32,7 +32,7 @@ class BaseDemo:
         self._chart = chart
 
     def run(self) -> None:
-        from infra.local.demo_plot import plot_offers
+        from infra.local.demo_plot import plot_offers, shown
 
         self._customers()
         results = self._results()
@@ -49,7 +49,7 @@ class BaseDemo:
         what_if = self._api.get(f"/decision-runs/{more_calls['id']}/summary", compare_to=decided["id"])
         self._show(summary, what_if)
         plot_offers({f"{CALLS} calls": summary, f"{2 * CALLS} calls": what_if}, self._chart)
-        self._step(f"{summary['reserved']:,} contacts reserved; offers by action: {self._chart}")
+        self._step(f"{summary['reserved']:,} contacts reserved; offers by action: {shown(self._chart)}")
 
     def _customers(self) -> None:
         """Uploads a file with a row for each customer, made of one benchmark row of each data set."""

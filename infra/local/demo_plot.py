@@ -69,3 +69,8 @@ def plot_offers(summaries: Mapping[str, Mapping[str, Any]], path: Path) -> Path:
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
     return path
+
+
+def shown(path: Path) -> str:
+    """Returns the path from the current folder, if the file is in it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
