@@ -325,8 +325,8 @@ GROUPS = (
     group(
         "predictions",
         Grants(
-            reads=("catalog", "checkpoint", "checkpoint_alias", "insight_policy"),
-            writes=("prediction", "run_output", "prediction_part", "connector", "job"),
+            reads=("catalog", "checkpoint", "checkpoint_alias", "insight_policy", "prediction_part"),
+            writes=("prediction", "run_output", "connector", "job"),
             # A run is checked against the model and the scans of its files, and planned.
             gets=(CONNECTOR_FILES, SCAN_FILES, TRAINING_FILES),
             puts=(RUN_FILES,),
