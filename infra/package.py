@@ -284,12 +284,12 @@ def strip_aws(data: Path) -> None:
 
 
 def _without_documentation(described: Any) -> Any:
-    # A member named "documentation" is a dictionary and must stay.
+    # A member named "documentation" is a dictionary and must stay. botocore reads the texts of a client's parameters.
     if isinstance(described, list):
         return [_without_documentation(each) for each in described]
     if isinstance(described, dict):
         return {
-            name: _without_documentation(each)
+            name: each if name == "clientContextParams" else _without_documentation(each)
             for name, each in described.items()
             if not (name == "documentation" and isinstance(each, str))
         }

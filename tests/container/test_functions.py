@@ -128,6 +128,7 @@ def test_the_authorizer_allows_a_user_and_denies_a_bad_token(packaged: PackagedF
 _TRAINING = {"space_id": SPACE, "training_id": ID}
 _EVALUATION = {"space_id": SPACE, "evaluation_id": ID}
 _PREDICTION = {"space_id": SPACE, "prediction_id": ID}
+_DECISIONS = {"space_id": SPACE, "decision_run_id": ID}
 _SCAN = {"space_id": SPACE, "connector_id": ID, "scan_id": ID}
 _FAILURE = {"error": "States.TaskFailed", "cause": json.dumps({"TrainingJobStatus": "Failed", "FailureReason": "x"})}
 _JOB = {
@@ -150,6 +151,10 @@ STEP_EVENTS: dict[str, tuple[dict[str, Any], str | None]] = {
     "score-parts": ({**_PREDICTION, "work_id": ID, "task": {}}, "NoSuchKey"),
     "finish-prediction": (_PREDICTION, "NotFoundError"),
     "fail-prediction": ({**_PREDICTION, **_FAILURE}, None),
+    "prepare-decision-run": (_DECISIONS, "JobFailedError"),
+    "decide-parts": ({**_DECISIONS, "work_id": ID, "task": {}}, "NoSuchKey"),
+    "finish-decision-run": (_DECISIONS, "NotFoundError"),
+    "fail-decision-run": ({**_DECISIONS, **_FAILURE}, None),
     "list-scan-files": (_SCAN, "JobFailedError"),
     "scan-file": ({**_SCAN, "files": []}, None),
     "finish-scan": ({**_SCAN, "list_key": "x", "groups_key": "y"}, None),

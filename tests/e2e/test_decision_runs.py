@@ -59,7 +59,8 @@ def test_functions_decide_for_a_file_within_limits_as_requests_do(
     target = api.post("/connectors", {"name": "Offers", "type": "aws-s3"})["id"]
     online = api.post("/insights", {"client": {"customer_id": 7, **space.rows(8)[7]}, "wording": "none"})
 
-    run = decided(space, ROWS, output={"connector_id": target}, limits=[{"action_id": call, "capacity": 150}])
+    limit = {"action_id": call, "capacity": 150, "minimum": 150}
+    run = decided(space, ROWS, output={"connector_id": target}, limits=[limit])
 
     assert run["engine"] == "lambda"
     for file in api.get(f"/decision-runs/{run['id']}/files")["data"]:
