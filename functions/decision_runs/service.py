@@ -1,6 +1,5 @@
 """Rules of decision runs: what may be started, cancelled and compared."""
 
-import math
 from collections.abc import Sequence
 
 from functions.decision_runs.differences import difference
@@ -23,11 +22,9 @@ from shared.models.decision_run import DecisionRun, DecisionRunCreate, DecisionS
 from shared.models.insight import Wording
 from shared.models.job_reference import JobKind
 from shared.models.job_status import JobStatus
-from shared.models.run import RunOutput, RunPlan
 from shared.runs.control import RunControl
-from shared.runs.engines import TASK_SECONDS, choose
 from shared.runs.inputs import InputFinder, RunInputs
-from shared.runs.plans import PART_ROWS, Plans, tasks_of
+from shared.runs.plans import PART_ROWS, Plans
 from shared.runs.store import Runs
 from shared.spaces.members import SpaceContext
 
@@ -38,7 +35,7 @@ MAX_ROWS = 20_000_000
 MAX_SCORES = 1_000_000_000
 
 
-class DecisionRunService(RunControl[DecisionRun]):
+class DecisionRunService(RunControl[DecisionRun, DecisionRunCreate]):
     def __init__(
         self,
         table: Table,
@@ -52,23 +49,11 @@ class DecisionRunService(RunControl[DecisionRun]):
         function_rows: int,
     ) -> None:
         runs = Runs(table, DecisionRun, JobKind.DECISION_RUN, clock)
-        super().__init__(runs, table, inputs, storages, launcher, clock)
+        super().__init__(runs, table, inputs, storages, plans, launcher, clock, function_rows=function_rows)
         self._moments = Moments(table, clock)
         self._aliases = CheckpointAliases(table, clock)
         self._names = PolicyNames(table, clock)
         self._insights = insights
-        self._plans = plans
-        self._function_rows = function_rows
-
-    def create(self, context: SpaceContext, request: DecisionRunCreate, idempotency: Idempotency | None) -> DecisionRun:
-        """Checks everything, stores a ``pending`` run with its moment, and starts its workflow.
-
-        Raises ValidationFailedError and ConflictError for what can't be decided or written, and StorageError.
-        """
-        first = self._runs.repository.answered(context.space_id, idempotency) if idempotency else None
-        run = first or self._store(context, request, idempotency)
-        self.start(context, run)
-        return run
 
     def summary(self, context: SpaceContext, run_id: str, compare_to: str | None) -> DecisionSummary:
         """Returns the summary of a run, with the difference to another. Raises ConflictError for one without any."""
@@ -125,47 +110,9 @@ class DecisionRunService(RunControl[DecisionRun]):
         _require_known(request.limits, moment)
         output = None
         if request.output is not None:
-            folder = request.output.folder or f"decisions/run={run_id}"
-            self._inputs.require_empty(space_id, request.output.connector_id, folder)
-            output = RunOutput(connector_id=request.output.connector_id, folder=folder)
+            output = self._empty_output(space_id, request.output, f"decisions/run={run_id}")
         inputs = self._inputs.find(space_id, request)
         _require_room(inputs, request, moment)
-        # Words explain one offer after the other, so their parts are smaller.
-        part_rows = PART_ROWS if request.wording is Wording.NONE else max(PART_ROWS // 10, 1)
-        tasks = tasks_of(inputs, ROWS_A_SECOND * TASK_SECONDS, part_rows)
-        choice = choose(
-            [each.file for each in inputs.files],
-            inputs.rows,
-            len(tasks),
-            rows_per_second=ROWS_A_SECOND,
-            function_rows=self._function_rows,
-        )
-        run = DecisionRun(
-            id=run_id,
-            work_id=run_id,
-            work_began_at=moment.now,
-            created_at=moment.now,
-            updated_at=moment.now,
-            created_by=context.user_id,
-            actions=sorted(action.id for action in moment.actions),
-            decided_at=moment.now,
-            dry_run=request.dry_run,
-            limits=request.limits,
-            overrides=request.overrides,
-            policy_version=moment.policy.version,
-            wording=request.wording,
-            connector_id=request.connector_id,
-            files=request.files,
-            output=output,
-            max_refused_share=request.max_refused_share,
-            engine=choice.engine,
-            engine_reason=choice.reason,
-            instance_count=choice.instance_count,
-            file_count=len(inputs.files),
-            size_bytes=inputs.size_bytes,
-            parts=sum(len(task.parts) for task in tasks),
-            rows=inputs.rows,
-        )
         settings = kept(
             moment,
             self._aliases.checkpoints(space_id, references(moment)),
@@ -174,16 +121,26 @@ class DecisionRunService(RunControl[DecisionRun]):
             limits=request.limits,
             wording=request.wording,
         )
-        plan = RunPlan(
-            kind=JobKind.DECISION_RUN,
-            space_id=space_id,
-            work_id=run_id,
-            access=inputs.access,
-            settings=settings.model_dump(mode="json"),
-            max_refused_rows=math.floor(request.max_refused_share * inputs.rows),
+        return self._save(
+            context,
+            request,
+            idempotency,
+            inputs,
+            settings,
+            rows_per_second=ROWS_A_SECOND,
+            # Words explain one offer after the other, so their parts are smaller.
+            part_rows=PART_ROWS if request.wording is Wording.NONE else max(PART_ROWS // 10, 1),
+            id=run_id,
+            created_at=moment.now,
+            output=output,
+            actions=sorted(action.id for action in moment.actions),
+            decided_at=moment.now,
+            dry_run=request.dry_run,
+            limits=request.limits,
+            overrides=request.overrides,
+            policy_version=moment.policy.version,
+            wording=request.wording,
         )
-        self._plans.save(plan, tasks)
-        return self._runs.create(space_id, run, idempotency)
 
 
 def _require_known(limits: Sequence[OfferLimit], moment: Moment) -> None:

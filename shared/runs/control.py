@@ -1,30 +1,35 @@
-"""What members do with runs of every kind: they list, stop and restart them, and download their files."""
+"""What members do with runs of every kind: they start, list, stop and restart them, and download their files."""
 
-from typing import Generic, TypeVar
+import math
+from abc import ABC, abstractmethod
+from typing import Any, Generic, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.clock import Clock, new_id
 from shared.connectors.storage import DOWNLOAD_LIFETIME, ConnectorStorages, MissingFileError
-from shared.dynamodb.repository import Repository
+from shared.dynamodb.repository import Idempotency, Repository
 from shared.dynamodb.table import Table
 from shared.errors import ConflictError, NotFoundError
 from shared.jobs.launcher import JobLauncher
 from shared.models.base import Page
 from shared.models.connector import Connector, Download
+from shared.models.job import JobModel
 from shared.models.job_status import JobStatus
-from shared.models.run import MANIFEST_FILE, Run
+from shared.models.run import MANIFEST_FILE, Run, RunCreate, RunOutput, RunOutputCreate, RunPlan
 from shared.observability import logger
-from shared.runs.inputs import InputFinder
-from shared.runs.plans import part_file
+from shared.runs.engines import TASK_SECONDS, choose
+from shared.runs.inputs import InputFinder, RunInputs
+from shared.runs.plans import Plans, part_file, tasks_of
 from shared.runs.store import Runs
 from shared.spaces.members import SpaceContext
 
 R = TypeVar("R", bound=Run)
+C = TypeVar("C", bound=RunCreate)
 
 
-class RunControl(Generic[R]):
-    """The runs of one kind."""
+class RunControl(ABC, Generic[R, C]):
+    """The runs of one kind. ``function_rows`` is the most rows of a run that functions carry out."""
 
     def __init__(
         self,
@@ -32,15 +37,90 @@ class RunControl(Generic[R]):
         table: Table,
         inputs: InputFinder,
         storages: ConnectorStorages,
+        plans: Plans,
         launcher: JobLauncher,
         clock: Clock,
+        *,
+        function_rows: int,
     ) -> None:
         self._runs = runs
         self._connectors = Repository(table, Connector, kind="connector", clock=clock)
         self._inputs = inputs
         self._storages = storages
+        self._plans = plans
         self._launcher = launcher
         self._clock = clock
+        self._function_rows = function_rows
+
+    def create(self, context: SpaceContext, request: C, idempotency: Idempotency | None) -> R:
+        """Checks everything, stores a ``pending`` run with its plan, and starts its workflow.
+
+        If the workflow can't be started, the run stays ``pending``, and the reconciler starts it. Raises
+        ValidationFailedError and ConflictError for what can't be read, done or written, and StorageError.
+        """
+        first = self._runs.repository.answered(context.space_id, idempotency) if idempotency else None
+        run = first or self._store(context, request, idempotency)
+        self.start(context, run)
+        return run
+
+    @abstractmethod
+    def _store(self, context: SpaceContext, request: C, idempotency: Idempotency | None) -> R:
+        """Checks a request and stores its run."""
+
+    def _empty_output(self, space_id: str, output: RunOutputCreate, folder: str) -> RunOutput:
+        """Returns the output in the requested folder or this one. Raises ConflictError if files are in it."""
+        folder = output.folder or folder
+        self._inputs.require_empty(space_id, output.connector_id, folder)
+        return RunOutput(connector_id=output.connector_id, folder=folder)
+
+    def _save(
+        self,
+        context: SpaceContext,
+        request: C,
+        idempotency: Idempotency | None,
+        inputs: RunInputs,
+        settings: JobModel,
+        *,
+        rows_per_second: int,
+        part_rows: int,
+        **values: Any,
+    ) -> R:
+        """Stores a run with its plan. ``values`` are its id, its moment ``created_at`` and the fields of its kind."""
+        tasks = tasks_of(inputs, rows_per_second * TASK_SECONDS, part_rows)
+        choice = choose(
+            [each.file for each in inputs.files],
+            inputs.rows,
+            len(tasks),
+            rows_per_second=rows_per_second,
+            function_rows=self._function_rows,
+        )
+        run = self._runs.model(
+            **values,
+            work_id=values["id"],
+            work_began_at=values["created_at"],
+            updated_at=values["created_at"],
+            created_by=context.user_id,
+            connector_id=request.connector_id,
+            files=request.files,
+            max_refused_share=request.max_refused_share,
+            engine=choice.engine,
+            engine_reason=choice.reason,
+            instance_count=choice.instance_count,
+            file_count=len(inputs.files),
+            size_bytes=inputs.size_bytes,
+            parts=sum(len(task.parts) for task in tasks),
+            rows=inputs.rows,
+        )
+        plan = RunPlan(
+            kind=self._runs.kind,
+            space_id=context.space_id,
+            work_id=run.id,
+            access=inputs.access,
+            settings=settings.model_dump(mode="json"),
+            max_refused_rows=math.floor(request.max_refused_share * inputs.rows),
+        )
+        self._plans.save(plan, tasks)
+        return self._runs.create(context.space_id, run, idempotency)
 
     def list_after(self, context: SpaceContext, after: str, limit: int) -> Page[R]:
         return self._runs.repository.list_after(context.space_id, after, limit)

@@ -39,6 +39,7 @@ class Runs(Generic[R]):
 
     def __init__(self, table: Table, model: type[R], kind: JobKind, clock: Clock = utc_now) -> None:
         self.kind = kind
+        self.model = model
         self.repository = Repository(table, model, kind=kind.value, clock=clock)
         self.jobs = Jobs(table, clock)
         self._table = table
