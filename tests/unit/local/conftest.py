@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +114,10 @@ def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoi
             opened.jobs.close()
 
 
-@pytest.fixture
-def client(endpoint: Endpoint) -> Iterator[Any]:
-    """Yields a SageMaker client of boto3 for an HTTP server with the jobs."""
-    server = SageMakerServer(0, endpoint.jobs)
+@contextmanager
+def served(*jobs: Any) -> Iterator[Any]:
+    """Yields a SageMaker client of boto3 for an HTTP server with these jobs."""
+    server = SageMakerServer(0, *jobs)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -130,3 +131,9 @@ def client(endpoint: Endpoint) -> Iterator[Any]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@pytest.fixture
+def client(endpoint: Endpoint) -> Iterator[Any]:
+    with served(endpoint.jobs) as client:
+        yield client

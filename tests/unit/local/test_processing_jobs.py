@@ -1,21 +1,17 @@
 """Processing jobs of the local SageMaker endpoint run as processes, one for each machine."""
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError, ParamValidationError
 
 from infra.local import emulator
 from infra.local.sagemaker.processing_jobs import EmulatedProcessingJobs
-from infra.local.sagemaker.server import SageMakerServer
-from tests.unit.local.conftest import BUCKET, WAIT_SECONDS, Endpoint
+from tests.unit.local.conftest import BUCKET, WAIT_SECONDS, Endpoint, served
 from tests.unit.local.test_emulator import TaskFailedError
 
 INPUT = "/opt/ml/processing/input/data"
@@ -26,21 +22,11 @@ def sagemaker(endpoint: Endpoint, tmp_path: Path) -> Iterator[Any]:
     """Yields a client of boto3 for a server with processing jobs."""
     environment = {"COMMON": "to all jobs"}
     jobs = EmulatedProcessingJobs(tmp_path / "processing", s3=endpoint.s3, region="us-east-1", environment=environment)
-    server = SageMakerServer(0, endpoint.jobs, jobs)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
     try:
-        yield boto3.client(
-            "sagemaker",
-            region_name="us-east-1",
-            endpoint_url=f"http://127.0.0.1:{server.server_address[1]}",
-            config=Config(retries={"total_max_attempts": 1}),
-        )
+        with served(endpoint.jobs, jobs) as client:
+            yield client
     finally:
         jobs.close()
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def request(script: str, name: str = "prediction-1", machines: int = 2) -> dict[str, Any]:
