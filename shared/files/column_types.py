@@ -211,8 +211,6 @@ EXPRESSIONS_AT_ONCE = 5_000
 # Tests of a column beside those of its readings, at most.
 COMMON_TESTS = 5
 SAMPLE_ROWS = 10_000
-# Columns of a sample that are examined together. Each takes memory for all readings that are tried.
-SAMPLE_COLUMNS = 500
 _GROUPED_BY_POINTS = r"^[-+]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})+|[0-9]+)$"
 # A quick look at a whole cell. They accept all that a reading accepts, and more.
 _SIGN = r"[-+\u2212]?"

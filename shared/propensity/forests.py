@@ -18,8 +18,6 @@ DEFAULT_LEFT = 2
 MISSING_IS_NAN = 8
 _WORD = 32
 _MAX_COUNT = 2**31 - 1
-# LightGBM's TreeSHAP keeps a path of this depth on its stack.
-MAX_DEPTH = 60
 
 
 @dataclass(frozen=True)

@@ -112,19 +112,16 @@ class Settling:
         is_first = customers.is_first_distinct()
         others = (~is_first).arg_true().head(SHOWN_DUPLICATES)
         files = {part.number: task.file.label for task in tasks for part in task.parts}
-        places = (
-            [
-                (files[part.number], int(record) + 1)
-                for part, frame in zip(parts, keys, strict=True)
-                for record in frame["record"]
-            ]
-            if len(others)
-            else []
-        )
+        starts = np.cumsum([0, *(frame.height for frame in keys)])
+
+        def place(row: int) -> tuple[str, int]:
+            at = int(np.searchsorted(starts, row, side="right")) - 1
+            return files[parts[at].number], int(keys[at]["record"][row - int(starts[at])]) + 1
+
         shown = []
         for row in others:
-            place = (customers == customers.slice(row, 1)).arg_max() or 0
-            (file, at), (first_file, first_at) = places[row], places[place]
+            first = (customers == customers.slice(row, 1)).arg_max() or 0
+            (file, at), (first_file, first_at) = place(row), place(first)
             shown.append(DuplicateCustomer(file=file, row=at, first_file=first_file, first_row=first_at))
         return is_first.to_numpy(), shown
 
