@@ -326,7 +326,7 @@ GROUPS = (
         "predictions",
         Grants(
             reads=("catalog", "checkpoint", "checkpoint_alias", "insight_policy", "prediction_part"),
-            writes=("prediction", "run_output", "connector", "job"),
+            writes=("prediction", "run_output", "connector", "job", *SPACE_USAGE),
             # A run is checked against the model and the scans of its files, and planned.
             gets=(CONNECTOR_FILES, SCAN_FILES, TRAINING_FILES),
             puts=(RUN_FILES,),
@@ -355,7 +355,7 @@ GROUPS = (
                 "insight_rate",
             ),
             # A run that ends early releases its reserved contacts.
-            writes=("decision_run", "run_output", "connector", "insight_contact", "job"),
+            writes=("decision_run", "run_output", "connector", "insight_contact", "job", *SPACE_USAGE),
             gets=(CONNECTOR_FILES, SCAN_FILES),
             puts=(RUN_FILES,),
             lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
@@ -646,7 +646,7 @@ STEPS = {
 }
 
 # Items that the end of a run writes: it releases the connectors and the folder.
-_RUN_END = ("prediction", "run_output", "connector", "job")
+_RUN_END = ("prediction", "run_output", "connector", "job", *SPACE_USAGE)
 
 STEPS |= {
     Workflow.PREDICTION: (
@@ -699,7 +699,7 @@ STEPS |= {
 }
 
 # As above, and the contacts that were reserved are released.
-_DECISION_RUN_END = ("decision_run", "run_output", "connector", "insight_contact", "job")
+_DECISION_RUN_END = ("decision_run", "run_output", "connector", "insight_contact", "job", *SPACE_USAGE)
 
 STEPS |= {
     Workflow.DECISION_RUN: (

@@ -118,6 +118,7 @@ class StageSettings:
     # Limits of a space. `python -m infra.operations limits` sets others for single spaces (docs/limits.md).
     max_running_trainings: int = 10
     max_running_evaluations: int = 20
+    max_running_runs: int = 10
     max_gpu_hours_per_month: int = 500
     max_storage_gib: int = 1024
     spot_training: bool = False

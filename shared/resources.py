@@ -190,6 +190,7 @@ class Resources(Clients):
         return JobLimits(
             running_trainings=settings.max_running_trainings,
             running_evaluations=settings.max_running_evaluations,
+            running_runs=settings.max_running_runs,
             gpu_hours_per_month=settings.max_gpu_hours_per_month,
             storage_gib=settings.max_storage_gib,
         )

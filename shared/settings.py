@@ -69,6 +69,7 @@ class Settings(BaseModel):
     # Limits of spaces for which an operator has set no others; none without a value.
     max_running_trainings: int | None = None
     max_running_evaluations: int | None = None
+    max_running_runs: int | None = None
     max_gpu_hours_per_month: int | None = None
     max_storage_gib: int | None = None
     # The cluster of spaces that have none of their own.

@@ -28,6 +28,7 @@ async def _service(resources: CurrentResources) -> DecisionRunService:
         resources.connector_storages,
         resources.run_plans,
         resources.job_launcher,
+        resources.job_limits,
         resources.clock,
         function_rows=resources.settings.function_run_rows,
     )
@@ -36,7 +37,7 @@ async def _service(resources: CurrentResources) -> DecisionRunService:
 CurrentDecisionRunService = Annotated[DecisionRunService, Depends(_service)]
 
 
-@router.post("", extension=True, status_code=201, responses=errors(409, 502, 503))
+@router.post("", extension=True, status_code=201, responses=errors(409, 429, 502, 503))
 def create_decision_run(
     body: DecisionRunCreate,
     context: CurrentContext,
@@ -95,7 +96,7 @@ def stop_decision_run(
     return tagged(response, service.stop(context, id))
 
 
-@router.post("/{id}/restart", extension=True, status_code=201, responses=errors(409, 503))
+@router.post("/{id}/restart", extension=True, status_code=201, responses=errors(409, 429, 503))
 def restart_decision_run(
     id: str, context: CurrentContext, service: CurrentDecisionRunService, response: Response
 ) -> DecisionRun:

@@ -1,8 +1,8 @@
 """Rules of decision runs: what may be started, cancelled and compared."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from functions.decision_runs.differences import difference
 from functions.decision_runs.what_ifs import changed
 from shared.checkpoints.aliases import CheckpointAliases
 from shared.clock import Clock, new_id
@@ -28,6 +28,9 @@ from shared.runs.plans import PART_ROWS, Plans
 from shared.runs.store import Runs
 from shared.spaces.members import SpaceContext
 
+if TYPE_CHECKING:
+    from shared.models.job_limits import JobLimits
+
 # What one slow processor decides.
 ROWS_A_SECOND = 500
 # The last step has the keys of all customers in its memory and, with limits, a score of each option on its disk.
@@ -44,12 +47,13 @@ class DecisionRunService(RunControl[DecisionRun, DecisionRunCreate]):
         storages: ConnectorStorages,
         plans: Plans,
         launcher: JobLauncher,
+        limits: "JobLimits",
         clock: Clock,
         *,
         function_rows: int,
     ) -> None:
         runs = Runs(table, DecisionRun, JobKind.DECISION_RUN, clock)
-        super().__init__(runs, table, inputs, storages, plans, launcher, clock, function_rows=function_rows)
+        super().__init__(runs, table, inputs, storages, plans, launcher, limits, clock, function_rows=function_rows)
         self._moments = Moments(table, clock)
         self._aliases = CheckpointAliases(table, clock)
         self._names = PolicyNames(table, clock)
@@ -59,6 +63,9 @@ class DecisionRunService(RunControl[DecisionRun, DecisionRunCreate]):
         """Returns the summary of a run, with the difference to another. Raises ConflictError for one without any."""
         found = self._summary(context, run_id)
         if compare_to is not None:
+            # Other requests compare nothing.
+            from functions.decision_runs.differences import difference
+
             found.difference = difference(found, self._summary(context, compare_to), compare_to)
         return found
 

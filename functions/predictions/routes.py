@@ -28,6 +28,7 @@ async def _service(resources: CurrentResources) -> PredictionService:
         resources.connector_storages,
         resources.run_plans,
         resources.job_launcher,
+        resources.job_limits,
         resources.clock,
         function_rows=resources.settings.function_run_rows,
     )
@@ -36,7 +37,7 @@ async def _service(resources: CurrentResources) -> PredictionService:
 CurrentPredictionService = Annotated[PredictionService, Depends(_service)]
 
 
-@router.post("", extension=True, status_code=201, responses=errors(409, 502, 503))
+@router.post("", extension=True, status_code=201, responses=errors(409, 429, 502, 503))
 def create_prediction_run(
     body: PredictionCreate,
     context: CurrentContext,
@@ -87,7 +88,7 @@ def stop_prediction_run(
     return tagged(response, service.stop(context, id))
 
 
-@router.post("/{id}/restart", extension=True, status_code=201, responses=errors(409, 503))
+@router.post("/{id}/restart", extension=True, status_code=201, responses=errors(409, 429, 503))
 def restart_prediction_run(
     id: str, context: CurrentContext, service: CurrentPredictionService, response: Response
 ) -> PredictionRun:

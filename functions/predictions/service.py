@@ -23,6 +23,8 @@ from shared.spaces.members import SpaceContext
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from shared.models.job_limits import JobLimits
+
 # What one slow processor scores, without and with contributions.
 ROWS_A_SECOND = 20_000
 EXPLAINED_ROWS_A_SECOND = 1_000
@@ -38,12 +40,13 @@ class PredictionService(RunControl[PredictionRun, PredictionCreate]):
         storages: ConnectorStorages,
         plans: Plans,
         launcher: JobLauncher,
+        limits: "JobLimits",
         clock: Clock,
         *,
         function_rows: int,
     ) -> None:
         runs = Runs(table, PredictionRun, JobKind.PREDICTION, clock)
-        super().__init__(runs, table, inputs, storages, plans, launcher, clock, function_rows=function_rows)
+        super().__init__(runs, table, inputs, storages, plans, launcher, limits, clock, function_rows=function_rows)
         self._aliases = CheckpointAliases(table, clock)
         self._policies = InsightPolicies(table, clock)
         self._s3 = s3

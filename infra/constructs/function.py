@@ -189,6 +189,7 @@ class ServiceFunction(Construct):
             "MAX_INSTANCE_COUNT": str(settings.max_instance_count),
             "MAX_RUNNING_TRAININGS": str(settings.max_running_trainings),
             "MAX_RUNNING_EVALUATIONS": str(settings.max_running_evaluations),
+            "MAX_RUNNING_RUNS": str(settings.max_running_runs),
             "MAX_GPU_HOURS_PER_MONTH": str(settings.max_gpu_hours_per_month),
             "MAX_STORAGE_GIB": str(settings.max_storage_gib),
             "SPOT_TRAINING": str(settings.spot_training).lower(),

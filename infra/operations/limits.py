@@ -9,6 +9,7 @@ import boto3
 LIMITS = {
     "running_trainings": "max_running_trainings",
     "running_evaluations": "max_running_evaluations",
+    "running_runs": "max_running_runs",
     "gpu_hours_per_month": "max_gpu_hours_per_month",
     "storage_gib": "max_storage_gib",
 }

@@ -12,6 +12,7 @@ class JobLimits(BaseModel):
 
     running_trainings: int | None = Field(default=None, ge=0, le=1000)
     running_evaluations: int | None = Field(default=None, ge=0, le=1000)
+    running_runs: int | None = Field(default=None, ge=0, le=1000)
     gpu_hours_per_month: int | None = Field(default=None, ge=0, le=10**6)
     storage_gib: int | None = Field(default=None, ge=0, le=10**6)
 

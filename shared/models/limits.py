@@ -118,6 +118,6 @@ class SpaceLimitsAnswer(SpaceLimits):
     job_usage: dict[str, LimitUsage] = Field(
         default_factory=dict,
         description="use of the limits that the operator sets: running_trainings, running_evaluations, "
-        "gpu_hours_per_month and storage_gib",
+        "running_runs, gpu_hours_per_month and storage_gib",
     )
     version: int = Field(default=1, exclude=True, repr=False)

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -24,6 +24,9 @@ from shared.runs.plans import Plans, part_file, tasks_of
 from shared.runs.store import Runs
 from shared.spaces.members import SpaceContext
 
+if TYPE_CHECKING:
+    from shared.models.job_limits import JobLimits
+
 R = TypeVar("R", bound=Run)
 C = TypeVar("C", bound=RunCreate)
 
@@ -39,6 +42,7 @@ class RunControl(ABC, Generic[R, C]):
         storages: ConnectorStorages,
         plans: Plans,
         launcher: JobLauncher,
+        limits: "JobLimits",
         clock: Clock,
         *,
         function_rows: int,
@@ -49,6 +53,7 @@ class RunControl(ABC, Generic[R, C]):
         self._storages = storages
         self._plans = plans
         self._launcher = launcher
+        self._limits = limits
         self._clock = clock
         self._function_rows = function_rows
 
@@ -56,7 +61,8 @@ class RunControl(ABC, Generic[R, C]):
         """Checks everything, stores a ``pending`` run with its plan, and starts its workflow.
 
         If the workflow can't be started, the run stays ``pending``, and the reconciler starts it. Raises
-        ValidationFailedError and ConflictError for what can't be read, done or written, and StorageError.
+        ValidationFailedError and ConflictError for what can't be read, done or written, LimitReachedError, and
+        StorageError.
         """
         first = self._runs.repository.answered(context.space_id, idempotency) if idempotency else None
         run = first or self._store(context, request, idempotency)
@@ -120,7 +126,7 @@ class RunControl(ABC, Generic[R, C]):
             max_refused_rows=math.floor(request.max_refused_share * inputs.rows),
         )
         self._plans.save(plan, tasks)
-        return self._runs.create(context.space_id, run, idempotency)
+        return self._runs.create(context.space_id, run, idempotency, self._limits)
 
     def list_after(self, context: SpaceContext, after: str, limit: int) -> Page[R]:
         return self._runs.repository.list_after(context.space_id, after, limit)
@@ -146,7 +152,7 @@ class RunControl(ABC, Generic[R, C]):
     def restart(self, context: SpaceContext, run_id: str) -> R:
         """Starts a run that goes on with the finished parts of a failed or stopped one. A repeated call returns it.
 
-        Raises ConflictError for any other run, and for one whose parts are too old.
+        Raises ConflictError for any other run, and for one whose parts are too old, and LimitReachedError.
         """
         run = self._runs.repository.get(context.space_id, run_id)
         if run.restarted_as is None:
@@ -154,7 +160,7 @@ class RunControl(ABC, Generic[R, C]):
                 raise ConflictError(f"The run is {run.status}. Only a run that has failed or was stopped can go on.")
             if run.output is not None:
                 self._inputs.require_empty(context.space_id, run.output.connector_id, run.output.folder)
-            run = self._runs.restart(context.space_id, run, context.user_id, new_id())
+            run = self._runs.restart(context.space_id, run, context.user_id, new_id(), self._limits)
         restarted = self._runs.repository.get(context.space_id, run.restarted_as or run_id)
         self.start(context, restarted)
         return restarted

@@ -9,7 +9,8 @@ kinds write to the same connectors.
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Generic, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from boto3.dynamodb.conditions import Attr
 from boto3.dynamodb.conditions import Key as KeyCondition
@@ -17,7 +18,16 @@ from boto3.dynamodb.conditions import Key as KeyCondition
 from shared.clock import Clock, utc_now
 from shared.dynamodb.reference_counts import add_reference, remove_reference
 from shared.dynamodb.repository import Idempotency, Modification, Repository
-from shared.dynamodb.table import Key, Table, TransactionFailedError, Write, delete, put, update
+from shared.dynamodb.table import (
+    Key,
+    Table,
+    TransactionFailedError,
+    Write,
+    delete,
+    put,
+    repeat_on_conflict,
+    update,
+)
 from shared.errors import ConflictError, JobFailedError, ValidationFailedError
 from shared.insights.ledger import released
 from shared.jobs.store import Jobs
@@ -26,8 +36,20 @@ from shared.models.job_status import JobStatus
 from shared.models.run import SHOWN_REFUSED_ROWS, PartResult, RowRefusal, Run, RunProgress
 from shared.runs.engines import cost_usd
 from shared.runs.plans import KEPT
+from shared.space_usage.jobs import TOO_MANY_AT_ONCE, JobPlace, JobUsages
+
+if TYPE_CHECKING:
+    from shared.models.job_limits import JobLimits
 
 R = TypeVar("R", bound=Run)
+
+
+class _RestartedError(ConflictError):
+    """Error raised when another call has restarted the run."""
+
+    def __init__(self) -> None:
+        super().__init__("The run was restarted.")
+
 
 _TOTALS = "totals"
 _PART, _REFUSED, _PROBLEM = "part#", "refused#", "problem#"
@@ -42,6 +64,7 @@ class Runs(Generic[R]):
         self.model = model
         self.repository = Repository(table, model, kind=kind.value, clock=clock)
         self.jobs = Jobs(table, clock)
+        self._usages = JobUsages(table, clock)
         self._table = table
         self._clock = clock
 
@@ -49,10 +72,18 @@ class Runs(Generic[R]):
         """Returns the reference by which the run's workflow is started and stopped."""
         return JobReference(self.kind, space_id, run.id, run.created_at)
 
-    def create(self, space_id: str, run: R, idempotency: Idempotency | None, also: Sequence[Write] = ()) -> R:
+    def create(
+        self,
+        space_id: str,
+        run: R,
+        idempotency: Idempotency | None,
+        limits: "JobLimits",
+        also: Sequence[Write] = (),
+    ) -> R:
         """Stores a run, takes its output folder and opens its job.
 
-        Raises ValidationFailedError for an unknown connector, and ConflictError if another run writes to the folder.
+        Raises ValidationFailedError for an unknown connector, ConflictError if another run writes to the folder, and
+        LimitReachedError.
         """
         writes = [
             *also,
@@ -60,7 +91,12 @@ class Runs(Generic[R]):
             *self._taken(space_id, run),
             *self.jobs.open(self.kind, space_id, run.id),
         ]
-        return self.repository.create(space_id, run, idempotency=idempotency, also=writes)
+
+        def step() -> R:
+            reservation = self._usages.reserve(JobPlace(space_id, self.kind, run.id), limits)
+            return self.repository.create(space_id, run, idempotency=idempotency, also=[*writes, reservation])
+
+        return repeat_on_conflict(step, TOO_MANY_AT_ONCE, (TransactionFailedError,))
 
     def start(self, space_id: str, run_id: str) -> R:
         """Sets the status to ``running``, unless the run runs or has ended. Raises NotFoundError."""
@@ -87,6 +123,7 @@ class Runs(Generic[R]):
                 *(remove_reference(key) for key in _connectors(space_id, run)),
                 *map(delete, self._output_keys(space_id, run)),
                 self.jobs.close(run.id),
+                *self._usages.release(JobPlace(space_id, self.kind, run.id), 0),
             ]
             if self.kind is JobKind.DECISION_RUN and status is not JobStatus.SUCCEEDED:
                 also.append(released(space_id, run.id, self._clock()))
@@ -105,10 +142,11 @@ class Runs(Generic[R]):
             raise ConflictError(f"The run can't be stopped any more: it {state}.")
         return ended
 
-    def restart(self, space_id: str, run: R, user_id: str, run_id: str) -> R:
+    def restart(self, space_id: str, run: R, user_id: str, run_id: str, limits: "JobLimits") -> R:
         """Stores a run that goes on with the work of one that failed or was stopped. Returns the one that ended.
 
-        Of two calls at the same time, the first one counts. Raises ConflictError for parts that are too old.
+        Of two calls at the same time, the first one counts. Raises ConflictError for parts that are too old, and
+        LimitReachedError.
         """
         now = self._clock()
         if now - run.work_began_at > KEPT:
@@ -130,8 +168,9 @@ class Runs(Generic[R]):
         }
         first = Attr("restarted_as").not_exists()
         link = self.repository.update_write(space_id, run.id, {"restarted_as": run_id}, condition=first)
-        with suppress(TransactionFailedError):
-            self.create(space_id, run.model_copy(update=renewed), None, [link])
+        with suppress(_RestartedError):
+            new = run.model_copy(update=renewed)
+            self.create(space_id, new, None, limits, [replace(link, error=_RestartedError())])
         return self.repository.get(space_id, run.id)
 
     def begin_publishing(self, space_id: str, run_id: str) -> bool:

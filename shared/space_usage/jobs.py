@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from operator import and_
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.conditions import Attr, ConditionBase
 
@@ -23,9 +23,11 @@ from shared.dynamodb.codec import StringSet
 from shared.dynamodb.table import ConditionFailedError, Item, Key, Table, Write, update
 from shared.errors import LimitReachedError
 from shared.jobs.store import OPEN
-from shared.models.job_limits import JobLimits
 from shared.models.job_reference import JobKind
 from shared.models.limits import LimitUsage
+
+if TYPE_CHECKING:
+    from shared.models.job_limits import JobLimits
 
 # The longest time that SageMaker lets a job run.
 MAX_JOB_SECONDS = 24 * 3600
@@ -33,7 +35,14 @@ TOO_MANY_AT_ONCE = "Too many jobs of the space start and end just now."
 # When to look again whether a job has ended.
 RETRY_SECONDS = 60
 _GPU = "gpu#"
-_LIMIT_OF = {JobKind.TRAINING: "running_trainings", JobKind.EVALUATION: "running_evaluations"}
+# Jobs of kinds with one name share a limit.
+_NAMES = {
+    JobKind.TRAINING: "training",
+    JobKind.EVALUATION: "evaluation",
+    JobKind.PREDICTION: "run",
+    JobKind.DECISION_RUN: "run",
+}
+_LIMIT_OF = {"training": "running_trainings", "evaluation": "running_evaluations", "run": "running_runs"}
 
 
 @dataclass(frozen=True)
@@ -43,11 +52,16 @@ class JobPlace:
     space_id: str
     kind: JobKind
     job_id: str
-    gpu_count: int
+    gpu_count: int = 0
 
     @property
     def key(self) -> Key:
         return usage_key(self.space_id)
+
+    @property
+    def name(self) -> str:
+        """Returns the attribute with the ids of such jobs."""
+        return _NAMES[self.kind]
 
 
 def usage_key(space_id: str) -> Key:
@@ -66,10 +80,10 @@ class JobUsages:
         self._table = table
         self._clock = clock
 
-    def limits(self, space_id: str, stage: JobLimits) -> JobLimits:
+    def limits(self, space_id: str, stage: "JobLimits") -> "JobLimits":
         return self._read(space_id, stage)[1]
 
-    def reserve(self, place: JobPlace, stage: JobLimits) -> Write:
+    def reserve(self, place: JobPlace, stage: "JobLimits") -> Write:
         """Returns the write by which a new job takes its place, for the transaction that creates the job.
 
         ``stage`` are the limits of spaces without their own. Raises LimitReachedError. The transaction fails with
@@ -86,29 +100,32 @@ class JobUsages:
     def release(self, place: JobPlace, seconds: float) -> list[Write]:
         """Returns the writes by which a job that ran for ``seconds`` gives its place back, if it has one."""
         item = self._table.get(place.key) or {}
-        if place.job_id not in item.get(place.kind.value, ()):
+        if place.job_id not in item.get(place.name, ()):
             return []
         reserved = item.get(f"{_GPU}{place.job_id}")
         if reserved is None:
-            return [update(place.key, {}, take={place.kind.value: StringSet({place.job_id})})]
+            return [update(place.key, {}, take={place.name: StringSet({place.job_id})})]
         used = min(round(seconds) * place.gpu_count, reserved)
-        return [_give_back(place.key, place.kind.value, place.job_id, used - reserved)]
+        return [_give_back(place.key, place.name, place.job_id, used - reserved)]
 
     def free(self, space_id: str, kind: JobKind, job_id: str) -> None:
         """Gives back the place of a job whose end was not recorded, if it has one. Its reserved time is not counted."""
+        if kind in _NAMES:
+            self._free(space_id, _NAMES[kind], job_id)
+
+    def _free(self, space_id: str, name: str, job_id: str) -> None:
         key = usage_key(space_id)
         reserved = (self._table.get(key) or {}).get(f"{_GPU}{job_id}", 0)
-        held = Attr(kind.value).contains(job_id)
         with suppress(ConditionFailedError):
-            self._table.write(_give_back(key, kind.value, job_id, -reserved, held))
+            self._table.write(_give_back(key, name, job_id, -reserved, Attr(name).contains(job_id)))
 
-    def usage(self, space_id: str, stage: JobLimits) -> dict[str, LimitUsage]:
+    def usage(self, space_id: str, stage: "JobLimits") -> dict[str, LimitUsage]:
         """Returns the current use of each limit on jobs that is set."""
         item, limits = self._read(space_id, stage)
         found = {
-            name: LimitUsage(limit=limit, used=len(item.get(kind.value, ())), reserved=0)
-            for kind, name in _LIMIT_OF.items()
-            if (limit := getattr(limits, name)) is not None
+            limit_name: LimitUsage(limit=limit, used=len(item.get(name, ())), reserved=0)
+            for name, limit_name in _LIMIT_OF.items()
+            if (limit := getattr(limits, limit_name)) is not None
         }
         if limits.gpu_hours_per_month is not None:
             counted, reserved = self._gpu_seconds(item), _reserved(item)
@@ -120,22 +137,22 @@ class JobUsages:
             )
         return found
 
-    def _read(self, space_id: str, stage: JobLimits) -> tuple[Item, JobLimits]:
+    def _read(self, space_id: str, stage: "JobLimits") -> "tuple[Item, JobLimits]":
         keys = usage_key(space_id), limits_key(space_id)
         found = self._table.get_many(keys)
         own = found.get(keys[1], {}).get("limits", {})
         return found.get(keys[0], {}), stage.overridden(own)
 
-    def _reservation(self, place: JobPlace, item: Item, limits: JobLimits) -> Write:
-        kind, conditions = place.kind.value, list[ConditionBase]()
-        limit = getattr(limits, _LIMIT_OF[place.kind])
+    def _reservation(self, place: JobPlace, item: Item, limits: "JobLimits") -> Write:
+        name, conditions = place.name, list[ConditionBase]()
+        limit = getattr(limits, _LIMIT_OF[name])
         if limit is not None:
-            running = len(item.get(kind, ()))
+            running = len(item.get(name, ()))
             if running >= limit:
-                raise _too_many(place.kind, running, limit)
-            conditions.append(Attr(kind).not_exists() | Attr(kind).size().lt(limit))
+                raise _too_many(name, running, limit)
+            conditions.append(Attr(name).not_exists() | Attr(name).size().lt(limit))
         changes: dict[str, Any] = {}
-        add: dict[str, int | StringSet] = {kind: StringSet({place.job_id})}
+        add: dict[str, int | StringSet] = {name: StringSet({place.job_id})}
         if place.gpu_count:
             seconds = place.gpu_count * MAX_JOB_SECONDS
             counted = self._gpu_seconds(item)
@@ -155,13 +172,13 @@ class JobUsages:
         return int(item["gpu_seconds"]) if item.get("month") == self._month() else _reserved(item)
 
     def _return_lost_places(self, space_id: str, item: Item) -> bool:
-        held = [(kind.value, job_id) for kind in _LIMIT_OF for job_id in item.get(kind.value, ())]
+        held = [(name, job_id) for name in _LIMIT_OF for job_id in item.get(name, ())]
         found = self._table.get_many([Key(OPEN, job_id) for _, job_id in held])
         # A training that has succeeded stays open until its evaluations are created.
         open_ids = {key.sk for key, job in found.items() if "due" not in job}
-        lost = [(kind, job_id) for kind, job_id in held if job_id not in open_ids]
-        for kind, job_id in lost:
-            self.free(space_id, JobKind(kind), job_id)
+        lost = [(name, job_id) for name, job_id in held if job_id not in open_ids]
+        for name, job_id in lost:
+            self._free(space_id, name, job_id)
         return bool(lost)
 
     def _too_long(self, place: JobPlace, item: Item, limit: int) -> LimitReachedError:
@@ -189,12 +206,12 @@ def seconds_between(start: datetime | None, end: datetime) -> float:
     return max(0.0, (end - start).total_seconds()) if start else 0
 
 
-def _give_back(key: Key, kind: str, job_id: str, seconds: int, condition: ConditionBase | None = None) -> Write:
+def _give_back(key: Key, name: str, job_id: str, seconds: int, condition: ConditionBase | None = None) -> Write:
     return update(
         key,
         {f"{_GPU}{job_id}": None},
         add={"gpu_seconds": seconds},
-        take={kind: StringSet({job_id})},
+        take={name: StringSet({job_id})},
         condition=condition,
     )
 
@@ -207,10 +224,11 @@ def _unchanged(item: Item, name: str) -> ConditionBase:
     return Attr(name).eq(item[name]) if name in item else Attr(name).not_exists()
 
 
-def _too_many(kind: JobKind, running: int, limit: int) -> LimitReachedError:
+def _too_many(name: str, running: int, limit: int) -> LimitReachedError:
+    instead = {"training": ", or delete one", "run": ", or stop one"}.get(name, "")
     return LimitReachedError(
-        f"The limit {_LIMIT_OF[kind]} of the space allows no further {kind.value}: {running} of {limit} run. "
-        f"Try again when one has ended{', or delete one' if kind is JobKind.TRAINING else ''}, "
+        f"The limit {_LIMIT_OF[name]} of the space allows no further {name}: {running} of {limit} run. "
+        f"Try again when one has ended{instead}, "
         "or ask the operator for a higher limit.",
         headers={"Retry-After": str(RETRY_SECONDS)},
     )

@@ -10,6 +10,7 @@ from shared.clock import new_id
 from shared.dynamodb.table import Key, delete
 from shared.insights.store import InsightPolicies
 from shared.models.decision_run import DecisionRun
+from shared.models.job_limits import UNLIMITED
 from shared.models.job_reference import JobKind
 from shared.runs.publishing import Publisher
 from shared.runs.store import Runs as Store
@@ -144,7 +145,9 @@ def test_of_two_restarts_at_the_same_time_both_return_the_first(runs: Runs) -> N
     runs.post(run, "stop").raise_for_status()
     store = Store(runs.lab.resources.table, DecisionRun, JobKind.DECISION_RUN, runs.lab.resources.clock)
     stopped = store.repository.get(runs.lab.space_id, run["id"])
-    first, second = (store.restart(runs.lab.space_id, stopped, stopped.created_by, new_id()) for _ in range(2))
+    first, second = (
+        store.restart(runs.lab.space_id, stopped, stopped.created_by, new_id(), UNLIMITED) for _ in range(2)
+    )
     assert first.restarted_as == second.restarted_as is not None
 
 
