@@ -106,6 +106,8 @@ class JobOptions:
     # Encrypts the results with a key of the account, and the volumes of these instance types.
     key: bool = False
     types_with_volume_key: Sequence[str] = ()
+    # The machines of runs.
+    run_instance_type: str = ""
     # The number of subnets of an own network.
     subnets: int = 0
 

@@ -99,7 +99,7 @@ def _processing_job(kind: str, job: str, options: JobOptions) -> State:
         "InstanceType.$": "$.job.instance_type",
         "VolumeSizeInGB.$": "$.job.volume_gb",
     }
-    if options.key and options.types_with_volume_key:
+    if options.key and options.run_instance_type in options.types_with_volume_key:
         resources["VolumeKmsKeyId"] = "${JobKey}"
     inputs = [
         _input("code", {"S3Uri": "${JobSource}"}),

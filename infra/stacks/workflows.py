@@ -251,6 +251,7 @@ class WorkflowsStack(cdk.Stack):
             wheels=self.job_wheels is not None,
             key=self._data.key is not None,
             types_with_volume_key=self._settings.types_with_volume_key,
+            run_instance_type=self._settings.cpu_instance_types[0],
             subnets=len(self.job_network.subnets) if self.job_network else 0,
         )
 

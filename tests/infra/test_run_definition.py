@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from infra.constructs import run_definitions
+from infra.constructs.definitions import JobOptions
 from infra.groups import Workflow
 from tests.infra.test_definitions import MACHINES, Engine, TaskFailed
 
@@ -81,3 +83,17 @@ def test_a_job_that_fails_records_the_reason(engine: Engine) -> None:
     engine.job = fail
     assert engine.run(MACHINE, RUN)["status"] == "FAILED"
     assert engine.payloads("FailPrediction") == [{**RUN, "error": "States.TaskFailed", "cause": cause}]
+
+
+@pytest.mark.parametrize("instance_type", ["ml.m5.2xlarge", "ml.m5d.2xlarge"])
+def test_only_machines_without_own_disks_get_the_volume_key(engine: Engine, instance_type: str) -> None:
+    options = JobOptions(key=True, types_with_volume_key=["ml.m5.2xlarge"], run_instance_type=instance_type)
+    machine = run_definitions.batch_run("prediction", "ScoreParts", options, job="predict", concurrency=40)
+    job = {**JOB, "instance_type": instance_type}
+    engine.results["PreparePrediction"] = {**PREPARED, "engine": "processing", "job": job}
+
+    assert engine.run(machine, RUN)["status"] == "SUCCEEDED"
+
+    [started] = engine.jobs
+    cluster = started["ProcessingResources"]["ClusterConfig"]
+    assert (cluster["InstanceType"], "VolumeKmsKeyId" in cluster) == (instance_type, instance_type == "ml.m5.2xlarge")
