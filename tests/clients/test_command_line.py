@@ -220,6 +220,17 @@ def test_a_key_from_standard_input_signs_in(
     assert stored(tmp_path)["token"] == "ik_secret"
 
 
+@pytest.mark.parametrize("token", ["a.b.c", "e30.e30.e30", "e30.bnVsbA.e30"])
+def test_what_is_no_token_is_not_sent(run: Callable[..., tuple[int, str]], pool: UserPool, token: str) -> None:
+    status, printed = run("login", pool.url, "--with-token", given=token)
+    assert (status, "This is no ID token" in printed, pool.seen) == (1, True, [])
+
+
+def test_a_token_is_never_sent_in_the_clear(run: Callable[..., tuple[int, str]]) -> None:
+    status, printed = run("login", "http://api.example.com", "--with-token", given="ik_secret")
+    assert (status, "Use an address with https://" in printed) == (1, True)
+
+
 def test_a_token_is_not_sent_to_another_api(
     run: Callable[..., tuple[int, str]], pool: UserPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

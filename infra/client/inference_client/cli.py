@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec
+from urllib.parse import urlsplit
 
 import httpx
 import typer
@@ -46,6 +47,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 console, problems = Console(), Console(stderr=True)
 P = ParamSpec("P")
@@ -81,6 +83,9 @@ def login(
 ) -> None:
     """Sign in, and keep the credentials in a file that only you can read."""
     url = url.rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme != "https" and parts.hostname not in LOOPBACK:
+        raise CommandError(f"Others could read your token on the way to {url}. Use an address with https://.")
     signed_in = StoredSignIn(url=url)
     if with_token:
         signed_in.token = sys.stdin.read().strip()

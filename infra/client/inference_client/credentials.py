@@ -146,12 +146,20 @@ class StoredSignIn:
 
 
 def _seconds_left(token: str) -> float:
-    """Returns for how long an ID token is valid. An API key does not say it, and is always sent."""
+    """Returns for how long an ID token is valid. An API key does not say it, and is always sent.
+
+    Raises NotSignedInError for a token that can't be read.
+    """
     parts = token.split(".")
     if len(parts) != 3:
         return float("inf")
-    claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    return float(claims["exp"]) - time.time()
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        return float(claims["exp"]) - time.time()
+    except (ValueError, KeyError, TypeError):
+        raise NotSignedInError(
+            "This is no ID token: its end can't be read. Copy all of it, or use an API key."
+        ) from None
 
 
 class _Callback:
