@@ -20,13 +20,13 @@ def reactions(items: StoredItems) -> Problems:
     by_time = {sk: (item["insight_id"], item["reaction"]) for _, sk, item in items.of("insight_reaction")}
     if by_time != by_insight:
         yield f"reactions by time differ from those of insights: {by_time.items() ^ by_insight.items()}"
-    contacts = [
-        (sk.partition("#")[2], item) for _, sk, item in items.under("insight_contact") if sk.startswith("~cont")
-    ]
+    # One partition of a space names the holds that were released, and no customer.
+    ledgers = [(sk, item) for rest, sk, item in items.under("insight_contact") if rest.partition("#")[2] != "~released"]
+    contacts = [(sk.partition("#")[2], item) for sk, item in ledgers if sk.startswith("~cont")]
     by_client = {insight: item["reaction"]["reaction"] for insight, item in contacts if "reaction" in item}
     if by_client != dict(by_insight.values()):
         yield "reactions by client differ from those of insights"
-    places = Counter(sk.split("#", 2)[2] for _, sk, _ in items.under("insight_contact") if not sk.startswith("~"))
+    places = Counter(sk.split("#", 2)[2] for sk, _ in ledgers if not sk.startswith("~"))
     if places != {contact: 1 + ("reaction" in item) for contact, item in contacts}:
         yield "contacts and reactions in the order of time differ from the contacts"
     for space_id, sk, item in items.under("insight_rate"):
