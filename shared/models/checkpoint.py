@@ -73,7 +73,7 @@ ScoringRow = Annotated[dict[str, Any], Field(max_length=COLUMNS_LIMIT, descripti
 class PredictionRequest(Model):
     rows: list[ScoringRow] = Field(min_length=1, max_length=MAX_ROWS)
     threshold: float | None = Field(
-        default=None, ge=0, le=1, allow_inf_nan=False, description="in place of the checkpoint's own"
+        default=None, ge=0, le=1, strict=True, allow_inf_nan=False, description="in place of the checkpoint's own"
     )
 
 

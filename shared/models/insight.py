@@ -162,6 +162,7 @@ class InsightCreate(Model):
     )
     temperature: Temperature | None = Field(default=None, description="0 when left out")
     top: int | None = Field(
+        strict=True,
         default=None,
         ge=1,
         le=CANDIDATES_LIMIT,
@@ -387,9 +388,9 @@ class Insight(Entity):
 class SuppressionDays(Model):
     """Number of days after a reaction in which the same client does not get the offer again."""
 
-    accepted: int = Field(default=90, ge=0, le=3650)
-    ignored: int = Field(default=7, ge=0, le=3650)
-    rejected: int = Field(default=30, ge=0, le=3650)
+    accepted: int = Field(default=90, ge=0, le=3650, strict=True)
+    ignored: int = Field(default=7, ge=0, le=3650, strict=True)
+    rejected: int = Field(default=30, ge=0, le=3650, strict=True)
 
 
 class LimitPeriod(StrEnum):
@@ -404,8 +405,8 @@ class ContactLimit(Model):
 
     action_id: Identifier | None = Field(default=None, description="only contacts about this action")
     channel: Channel | None = Field(default=None, description="only contacts on this channel; all channels if left out")
-    contacts: int = Field(ge=0, le=1000)
-    days: int = Field(ge=1, le=365)
+    contacts: int = Field(ge=0, le=1000, strict=True)
+    days: int = Field(ge=1, le=365, strict=True)
     group: Identifier | None = Field(default=None, description="only contacts about actions of this action group")
     period: LimitPeriod = Field(
         default=LimitPeriod.ROLLING, description="`calendar` days are those of the policy's `time_zone`"
@@ -428,7 +429,7 @@ def _known_zone(name: str) -> str:
     return name
 
 
-Weight = Annotated[float, Field(gt=0, le=1000)]
+Weight = Annotated[float, Field(gt=0, le=1000, strict=True)]
 
 
 class PriorityWeights(Model):
@@ -442,7 +443,7 @@ class PriorityWeights(Model):
 
 
 TimeZone = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_known_zone)]
-ReservationMinutes = Annotated[int, Field(ge=1, le=60 * 24 * 31)]
+ReservationMinutes = Annotated[int, Field(ge=1, le=60 * 24 * 31, strict=True)]
 
 
 class InsightPolicyUpdate(PartialUpdate):
