@@ -16,17 +16,8 @@ import {
   signOut,
   update,
 } from "./session.js";
+import { PAGES, sectionAddress } from "./sections.js";
 import { address, Field, Form, html, Problem, route } from "./view.js";
-
-const PAGES = [
-  ["home", "Home"],
-  ["data", "Data"],
-  ["models", "Models"],
-  ["decisions", "Decisions"],
-  ["review", "Review"],
-  ["chats", "Chats"],
-  ["operations", "Operations"],
-];
 
 // Reads the caller, and selects a space: the one of the address, the one before, or the first.
 export async function refreshMe(wanted) {
@@ -96,7 +87,8 @@ function Frame({ page }) {
     </header>
     <div class="columns">
       <nav id="menu" class=${open ? "side open" : "side"} aria-label="Pages">
-        ${PAGES.map(([key, text]) => html`<a href=${`#/${key}`} aria-current=${key === name ? "page" : undefined}>${text}</a>`)}
+        ${PAGES.map(([key, text, sections]) => html`<a href=${`#/${key}`} aria-current=${key === name ? (sections.length ? "true" : "page") : undefined}>${text}</a>
+          ${sections.map(([section, title]) => html`<a class="section" href=${sectionAddress(key, section)} aria-current=${key === name && section === (page.parts[1] || sections[0][0]) ? "page" : undefined}>${title}</a>`)}`)}
         <a href="docs">API reference</a>
       </nav>
       <main id="main" tabindex="-1">

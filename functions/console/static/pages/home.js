@@ -7,10 +7,10 @@ import { session, update } from "../session.js";
 import { Button, Card, Field, Form, html, Loaded, Page, Problem, Status, Table, useLoad, when } from "../view.js";
 import { Guide } from "./guide.js";
 
-export default function Home({ parts }) {
-  if (parts[0] === "start" && session.spaceId) return html`<${Guide} />`;
+export default function Home({ parts, query }) {
+  if (parts[0] === "start" && session.spaceId) return html`<${Guide} given=${Object.fromEntries(query)} />`;
   return html`<${Page} title="Home" lead=${`Signed in as ${session.me.email}`}
-      actions=${session.spaceId && html`<a class="button primary" href="#/home/start">Train a first model</a>`} />
+      actions=${session.spaceId && html`<a class="button primary" href="#/home/start">Train a model</a>`} />
     <div class="grid">
       <${Spaces} />
       ${session.spaceId && html`<${Recent} />`}
