@@ -39,7 +39,6 @@ EMAIL = "console@example.com"
 @pytest.fixture(scope="module")
 def visit(stack: Stack) -> Iterator[Visit]:
     """A visit whose user has signed in."""
-    expect.set_options(timeout=WAIT_MILLISECONDS)
     with open_browser() as browser:
         page = browser.new_page(viewport={"width": DESKTOP[0], "height": DESKTOP[1]}, locale="en-US")
         scheme, host = urlsplit(stack.url)[:2]

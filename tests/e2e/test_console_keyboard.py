@@ -70,6 +70,11 @@ def page(visit: Visit) -> Page:
     return visit.page
 
 
+def width(page: Page) -> int:
+    assert page.viewport_size is not None
+    return page.viewport_size["width"]
+
+
 @pytest.mark.row("UI-1")
 def test_a_model_is_trained_on_a_file_and_opened_on_the_leaderboard(
     page: Page, keyboard: Keyboard, place: TrainingSpace
@@ -82,7 +87,7 @@ def test_a_model_is_trained_on_a_file_and_opened_on_the_leaderboard(
     keyboard.press(page.get_by_role("button", name="Use this file"))
     keyboard.choose(page.get_by_label("Column to predict"), place.data_set.target)
     keyboard.press(page.get_by_label("xgboost", exact=True), "Space")
-    keyboard.write(page.get_by_label("Name"), f"By hand {page.viewport_size}")
+    keyboard.write(page.get_by_label("Name"), f"By hand {width(page)}")
     keyboard.press(page.get_by_role("button", name="Train", exact=True))
     expect(page.get_by_text("1 of 1 models are evaluated.")).to_be_visible(timeout=2 * JOB_SECONDS * 1000)
     keyboard.press(page.get_by_role("button", name="Open the leaderboard"))
@@ -98,7 +103,7 @@ def test_a_model_is_looked_into_and_promoted(page: Page, keyboard: Keyboard, pla
     before = contacted.inner_text()
     keyboard.press(slider, "End")
     expect(contacted).not_to_have_text(before)
-    keep_picture(page, f"curves-{page.viewport_size and page.viewport_size['width']}")
+    keep_picture(page, f"curves-{width(page)}")
     keyboard.press(page.get_by_role("link", name="Leaderboard", exact=True).last)
     keyboard.press(page.get_by_role("button", name="Promote").first)
     keyboard.press(page.get_by_role("dialog").get_by_role("button", name="Promote"))
@@ -118,7 +123,7 @@ def test_the_columns_of_a_file_are_looked_at(page: Page, keyboard: Keyboard, pla
 
 @pytest.mark.row("UI-3")
 def test_an_offer_is_made_and_decided_on(page: Page, keyboard: Keyboard, place: TrainingSpace) -> None:
-    name = f"Loan {page.viewport_size}"
+    name = f"Loan {width(page)}"
     keyboard.open("Offers", "Decisions")
     keyboard.press(page.locator("summary", has_text="New offer"))
     keyboard.write(page.get_by_label("Name"), name)
@@ -175,7 +180,7 @@ def test_a_question_is_asked(page: Page, keyboard: Keyboard, place: TrainingSpac
 
 @pytest.mark.row("UI-5")
 def test_a_key_is_made_and_revoked(page: Page, keyboard: Keyboard, place: TrainingSpace) -> None:
-    name = f"Nightly {page.viewport_size}"
+    name = f"Nightly {width(page)}"
     keyboard.open("Keys", "Operations")
     keyboard.write(page.get_by_label("Name"), name)
     keyboard.press(page.get_by_role("button", name="Make the key"))
