@@ -90,14 +90,7 @@ const Report = ({ address, name, label }) => html`<${Button} task=${() => downlo
 
 const compareAddress = (ids) => `#/models/compare?${new URLSearchParams(ids.map((id) => ["evaluation", id]))}`;
 
-async function gateOf(alias) {
-  try {
-    return await get(path`/checkpoints/aliases/${alias}/gate`);
-  } catch (error) {
-    if (error.status === 404) return null;
-    throw error;
-  }
-}
+const gateOf = (alias) => get(path`/checkpoints/aliases/${alias}/gate`);
 
 const conditionsOf = (gate, nameOf) => [
   ...gate.required_benchmark_ids.map((id) => `a result on ${nameOf(id)}`),
@@ -114,7 +107,8 @@ const Gate = ({ gate, nameOf }) =>
 function Promote({ row, benchmark, benchmarks, onClose }) {
   const [done, setDone] = useState(null);
   const [alias, setAlias] = useState("champion");
-  const gate = useLoad(() => gateOf(alias), [alias]);
+  // An alias that is new asks for nothing.
+  const gate = useLoad(async () => ((await get("/checkpoints/aliases")).data.some((one) => one.id === alias) ? gateOf(alias) : null), [alias]);
   const nameOf = (id) => benchmarks.find((one) => one.id === id)?.name || `…${id.slice(-8)}`;
   const submit = async () => setDone(await put(path`/checkpoints/aliases/${alias}`, { checkpoint_id: row.id }));
   return html`<${Dialog} title=${`Promote ${row.name}`} onClose=${onClose}>
@@ -290,7 +284,7 @@ function Aliases() {
     const columns = [
       { name: "Alias", cell: (one) => html`<strong>${one.id}</strong>` },
       { name: "Model", cell: (one) => (one.checkpoint ? html`<a href=${`#/models/trainings/${one.checkpoint.training_id}`}>${one.checkpoint.name}</a>` : one.checkpoint_id) },
-      { name: "Asks for", cell: (one) => (one.gate ? conditionsOf(one.gate, nameOf).join(", ") : "") || "nothing" },
+      { name: "Asks for", cell: (one) => conditionsOf(one.gate, nameOf).join(", ") || "nothing" },
       { name: "Changed", cell: (one) => when(one.updated_at) },
       { name: "", cell: (one) => owner && html`<button class="small" onClick=${() => setGated(one)}>Change its gate</button>` },
     ];
@@ -300,7 +294,7 @@ function Aliases() {
 }
 
 function GateForm({ alias, benchmarks, onClose }) {
-  const gate = alias.gate || { required_benchmark_ids: [], thresholds: [], not_worse: null };
+  const { gate } = alias;
   const [thresholds, setThresholds] = useState(gate.thresholds.map((one) => ({ ...one, bound: one.at_least === null ? "at_most" : "at_least", value: one.at_least ?? one.at_most })));
   const [done, setDone] = useState(false);
   const submit = async (values) => {
