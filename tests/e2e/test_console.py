@@ -8,11 +8,10 @@ import csv
 import hashlib
 from collections.abc import Iterator
 from html import escape
-from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Page, Route, expect
 
 from infra.local.client import ApiClient
 from infra.local.demo_data import DATA_SETS
@@ -71,16 +70,25 @@ def forget_empty_queue(visit: Visit) -> None:
     visit.complaints[:] = [each for each in visit.complaints if each not in (*answers, *lines)]
 
 
+def drop(page: Page, name: str, content: str) -> None:
+    """Drops a file on the page, as from a folder on the desktop."""
+    script = """file => {
+      const held = new DataTransfer();
+      held.items.add(new File([file.content], file.name));
+      return held;
+    }"""
+    held = page.evaluate_handle(script, {"name": name, "content": content})
+    page.locator(".drop").dispatch_event("drop", {"dataTransfer": held})
+
+
 @pytest.mark.e2e
 @pytest.mark.row("UI-1")
-def test_a_dropped_file_becomes_a_leaderboard(visit: Visit, tmp_path: Path) -> None:
+def test_a_dropped_file_becomes_a_leaderboard(visit: Visit) -> None:
     page = visit.page
-    file = tmp_path / "customers.csv"
-    file.write_bytes(DATA_SET.files()[DATA_SET.training_file])
     page.get_by_label("Name").fill("Browser")
     page.get_by_role("button", name="Create space").click()
     page.get_by_role("link", name="Train a model").first.click()
-    page.get_by_label("Files to upload").set_input_files(file)
+    drop(page, "customers.csv", DATA_SET.files()[DATA_SET.training_file].decode())
     expect(page.get_by_role("region", name="First rows as they are read")).to_contain_text("duration_in_month")
     page.get_by_role("button", name="These rows are right").click()
     target = page.get_by_label("Column to predict")
@@ -253,7 +261,7 @@ def test_the_sign_in_of_aws_proves_who_began_it_and_keeps_no_token(visit: Visit,
     page.goto(f"{stack.url}/console#/operations/members")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("heading", name="Operations", level=1)).to_be_visible()
-    assert page.url == f"{stack.url}/console#/operations/members"
+    assert page.url == f"{stack.url}/console#/operations/members?space={api.space_id}"
     assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
     page.goto(f"{stack.url}/console?code=stolen&state=forged")
     expect(page.get_by_role("alert")).to_contain_text("This sign-in was started elsewhere")

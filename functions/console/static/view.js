@@ -20,11 +20,14 @@ export const percent = (value, digits = 1) => (value === null || value === undef
 // A moment is not broken into two lines.
 export const when = (text) => (text ? moment.format(new Date(text)).replace(/[ \u202f]/g, "\u00a0") : "–");
 
-// ---- Addresses: #/page/part?name=value
+// ---- Addresses: #/page/part?name=value&space=id. The space is named, so that a link shows the same to a colleague.
 
 export function route() {
-  const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
-  return { parts: path.split("/").filter(Boolean).map(decodeURIComponent), query: new URLSearchParams(query || "") };
+  const [path, search] = location.hash.replace(/^#\/?/, "").split("?");
+  const query = new URLSearchParams(search || "");
+  const space = query.get("space");
+  query.delete("space");
+  return { parts: path.split("/").filter(Boolean).map(decodeURIComponent), query, space };
 }
 
 export function address(parts, query = {}) {
