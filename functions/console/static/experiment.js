@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { get, put } from "./api.js";
 import { Rows } from "./runs.js";
-import { session } from "./session.js";
+import { isOwner } from "./session.js";
 import { Card, Field, figure, Form, html, Interval, Loaded, percent, Table, useLoad, when } from "./view.js";
 
 const points = (value) => (value === null ? "–" : `${value > 0 ? "+" : ""}${(100 * value).toFixed(1)} points`);
@@ -13,9 +13,8 @@ export function Experiment() {
     const [experiment, uplift, aliases] = await Promise.all([get("/insights/experiments"), get("/insights/uplift"), get("/checkpoints/aliases")]);
     return { experiment, uplift, aliases: aliases.data.map((one) => one.id) };
   }, []);
-  const owner = session.me.spaces.find((one) => one.id === session.spaceId)?.is_owner;
   return html`<${Loaded} state=${state}>${({ experiment, uplift, aliases }) => html`<${Uplift} uplift=${uplift} />
-    ${owner ? html`<${Arms} key=${experiment.updated_at} experiment=${experiment} aliases=${aliases} onDone=${state.reload} />` : html`<p class="quiet">Owners of the space begin and end experiments.</p>`}`}<//>`;
+    ${isOwner() ? html`<${Arms} key=${experiment.updated_at} experiment=${experiment} aliases=${aliases} onDone=${state.reload} />` : html`<p class="quiet">Owners of the space begin and end experiments.</p>`}`}<//>`;
 }
 
 function Uplift({ uplift }) {

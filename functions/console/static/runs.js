@@ -2,12 +2,11 @@
 
 import { all, get, post } from "./api.js";
 import { scannedFiles } from "./files.js";
-import { session } from "./session.js";
+import { isOwner } from "./session.js";
 import { Button, Card, Field, figure, Form, go, html, List, Loaded, Meter, Page, Status, Table, useLoad, when } from "./view.js";
 
 export const MOVING = ["pending", "queued", "running"];
 const GOES_ON = ["failed", "stopped"];
-const isOwner = () => session.me.spaces.find((one) => one.id === session.spaceId)?.is_owner;
 
 // `base` is the address of the section in the console, such as ["decisions", "runs"].
 export function RunList({ kind, base, describe, empty }) {

@@ -3,6 +3,7 @@
 import { useState } from "preact/hooks";
 import { del, get, numbered, path, post } from "../api.js";
 import { catalogEntry, correct, FirstRows, managedConnector, previewOf, ReadOptions, Uploader, Warnings } from "../files.js";
+import { isOwner } from "../session.js";
 import { Button, Card, Code, Field, figure, Form, go, html, Links, List, Loaded, Page, percent, Problem, Status, Table, useLoad, useTask, when } from "../view.js";
 
 export default function Data({ parts, query }) {
@@ -23,7 +24,32 @@ function Connectors() {
   ];
   return html`<${Page} title="Data" lead="Where the customer files of this space come from" actions=${html`<${Button} kind="primary" task=${open}>Upload files<//>`} />
     <${List} label="Connectors" load=${(after) => get("/connectors", { limit: 100, after })} inputs=${[round]} columns=${columns} empty="No connector yet. Upload a file, or connect a bucket below." />
-    <${Bucket} onDone=${() => setRound(round + 1)} />`;
+    ${isOwner()
+      ? html`<${Bucket} onDone=${() => setRound(round + 1)} /><${Database} onDone=${() => setRound(round + 1)} />`
+      : html`<p class="quiet">Owners of the space connect buckets and databases.</p>`}`;
+}
+
+function Database({ onDone }) {
+  const submit = async ({ name, port, ca_certificate, ...values }, form) => {
+    await post("/connectors", { name, type: "postgres", postgres: { ...values, port: Number(port), ...(ca_certificate ? { ca_certificate } : {}) } });
+    form.reset();
+    onDone();
+  };
+  return html`<details class="card"><summary>Connect a PostgreSQL database</summary>
+    <p>Give it a user that may only read. Each table and view of the schema takes the place of a file.</p>
+    <${Form} submit=${submit} button="Connect">
+      <div class="row">
+        <${Field} label="Name"><input name="name" required /><//>
+        <${Field} label="Host"><input name="host" required placeholder="db.example.com" /><//>
+        <${Field} label="Port"><input name="port" type="number" required value="5432" /><//>
+        <${Field} label="Database"><input name="database" required /><//>
+        <${Field} label="Schema"><input name="schema_name" required value="public" /><//>
+        <${Field} label="User"><input name="user" required autocomplete="off" /><//>
+        <${Field} label="Password"><input name="password" type="password" required autocomplete="off" /><//>
+      </div>
+      <${Field} label="Certificate of its authority" hint="PEM; empty for a public authority"><textarea name="ca_certificate"></textarea><//>
+    <//>
+  </details>`;
 }
 
 function Bucket({ onDone }) {

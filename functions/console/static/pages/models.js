@@ -4,7 +4,7 @@ import { useRef, useState } from "preact/hooks";
 import { all, del, download, get, numbered, path, put } from "../api.js";
 import { MOVING, Rows } from "../runs.js";
 import { Scoring, ScoringRun } from "../scoring.js";
-import { session } from "../session.js";
+import { isOwner } from "../session.js";
 import { confusion, CURVES, Lines, Reliability } from "../charts.js";
 import { Button, Card, Code, Dialog, Empty, Field, figure, Form, go, html, List, Loaded, Page, percent, Status, Table, Tabs, useLoad, when } from "../view.js";
 
@@ -278,7 +278,6 @@ function Aliases() {
     const rows = aliases.data.map(async (alias) => ({ ...alias, gate: await gateOf(alias.id), checkpoint: checkpoints.find((one) => one.id === alias.checkpoint_id) }));
     return { benchmarks, rows: await Promise.all(rows) };
   }, []);
-  const owner = session.me.spaces.find((one) => one.id === session.spaceId)?.is_owner;
   return html`<${Loaded} state=${state}>${({ rows, benchmarks }) => {
     const nameOf = (id) => benchmarks.find((one) => one.id === id)?.name || `…${id.slice(-8)}`;
     const columns = [
@@ -286,7 +285,7 @@ function Aliases() {
       { name: "Model", cell: (one) => (one.checkpoint ? html`<a href=${`#/models/trainings/${one.checkpoint.training_id}`}>${one.checkpoint.name}</a>` : one.checkpoint_id) },
       { name: "Asks for", cell: (one) => conditionsOf(one.gate, nameOf).join(", ") || "nothing" },
       { name: "Changed", cell: (one) => when(one.updated_at) },
-      { name: "", cell: (one) => owner && html`<button class="small" onClick=${() => setGated(one)}>Change its gate</button>` },
+      { name: "", cell: (one) => isOwner() && html`<button class="small" onClick=${() => setGated(one)}>Change its gate</button>` },
     ];
     return html`<${Table} label="Aliases" columns=${columns} rows=${rows} empty="No alias yet. Promote a model on the leaderboard." />
       ${gated && html`<${GateForm} alias=${gated} benchmarks=${benchmarks} onClose=${() => { setGated(null); state.reload(); }} />`}`;

@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import { all, del, get, path, post } from "../api.js";
 import { Limits } from "../limits.js";
 import { Members } from "../members.js";
-import { session } from "../session.js";
+import { isOwner, session } from "../session.js";
 import { Calls, given } from "../usage.js";
 import { Button, Card, Code, Copy, Field, Filters, Form, html, List, Page, Status, Tabs, useLoad, when } from "../view.js";
 
@@ -16,7 +16,6 @@ const SECTIONS = {
   webhooks: Webhooks,
   audit: Audit,
 };
-const isOwner = () => session.me.spaces.find((one) => one.id === session.spaceId)?.is_owner;
 // Returns the e-mail address of a member, or the end of an id that belongs to nobody in the space.
 function useNames() {
   const members = useLoad(async () => (await all(here("/members"))).map((one) => ({ ...one, label: one.service_account || one.email })), []);
