@@ -132,7 +132,7 @@ def hostile(stack: Stack, api: ApiClient) -> dict[str, str]:
     chat = api.post(
         "/chats", {"messages": [{"role": "user", "content": HOSTILE}], "max_tokens": 4, "guard_enabled": False}
     )
-    api.call("PUT", f"/chats/{chat['id']}", {"name": HOSTILE, "tags": [HOSTILE]})
+    api.call("PUT", f"/chats/{chat['id']}", {"name": HOSTILE})
     expert = api.post("/experts", {"name": HOSTILE, "description": HOSTILE, "context": HOSTILE})["id"]
     argument = waiting_argument(api, HOSTILE)
     api.post(f"/arguments/{argument}/comments", {"text": HOSTILE})
