@@ -28,8 +28,7 @@ function History({ name }) {
 
 function Events({ name }) {
   const actions = useLoad(() => all("/actions"), []);
-  const load = (_, read = 0, last) => get(path`/clients/${name}`, { limit: 100, before: last });
-  const state = useLoad(() => load(), [name]);
+  const state = useLoad(() => get(path`/clients/${name}`, { limit: 100 }), [name]);
   const columns = [
     { name: "When", cell: (one) => when(one.occurred_at) },
     { name: "What", cell: (one) => (one.kind === "insight" ? html`<a href=${`#/decisions/insight/${one.id}`}>decision: why this offer</a>` : one.kind === "argument" ? html`<a href=${`#/review/argument/${one.id}`}>argument</a>` : one.kind) },
@@ -157,7 +156,7 @@ function Decision({ insight, client }) {
     <${Card} title="Offers in order"><p class="quiet">${insight.arbitration.formula}</p><${Table} label="Offers in order" columns=${columns} rows=${insight.candidates} keyOf=${(one) => one.action_id} empty="The space has no active offer." /><//>
     <div class="grid">${insight.contributions && html`<${Contributions} insight=${insight} />`}
       ${(insight.limits || []).length > 0 && html`<${LimitsLeft} limits=${insight.limits} />`}</div>
-    ${!insight.dry_run && html`<${Lineage} id=${insight.id} />`}`;
+    ${!insight.dry_run && html`<${Lineage} id=${insight.id} offer=${best?.name} />`}`;
 }
 
 function Reaction({ insight }) {
@@ -191,7 +190,7 @@ const LimitsLeft = ({ limits }) =>
     ]} /><//>`;
 
 // From the files to the decision, as a graph: each step leads to the next.
-function Lineage({ id }) {
+function Lineage({ id, offer }) {
   const state = useLoad(() => get(path`/insights/${id}/lineage`), [id]);
   const node = (kind, text, href, note) => html`<div class="node"><small>${kind}</small>${href ? html`<a href=${href}>${text}</a>` : html`<span>${text}</span>`}${note && html`<small>${note}</small>`}</div>`;
   const end = (one) => `…${one.slice(-12)}`;
@@ -202,7 +201,7 @@ function Lineage({ id }) {
       one.checkpoint_id
         ? [node("Model", end(one.checkpoint_id)), ...one.scores.map((score) => node("Measured on", `benchmark ${end(score.benchmark_id)}, revision ${score.benchmark_revision}`, `#/models?benchmark=${score.benchmark_id}`, `AUC ${figure(score.metrics.roc_auc, 4)}`))]
         : [],
-      one.action_id ? [node("Offer", end(one.action_id), `#/decisions/offers/${one.action_id}`)] : [],
+      one.action_id ? [node("Offer", offer || end(one.action_id), `#/decisions/offers/${one.action_id}`)] : [],
       [node("Decision", end(id), `#/decisions/insight/${id}`)],
     ].filter((step) => step.length);
     return html`<ol class="lineage">${steps.map((step) => html`<li>${step}</li>`)}</ol>`;
