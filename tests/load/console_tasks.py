@@ -74,7 +74,7 @@ def find_the_best_model(hand: Hand) -> None:
 
 def see_why_a_customer_got_an_offer(hand: Hand) -> None:
     hand.open("One customer")
-    hand.write(hand.page.get_by_label("Customer", exact=True), "4711")
+    hand.write(hand.page.locator("input[name=key]"), "4711")
     hand.click(hand.page.get_by_role("link", name="decision: why this offer").first)
     expect(hand.page.get_by_role("region", name="Contributions")).to_be_visible()
 

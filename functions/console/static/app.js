@@ -69,9 +69,9 @@ function Frame({ page }) {
   const [failed, setFailed] = useState(null);
   const [open, setOpen] = useState(false);
   const name = PAGES.some(([key]) => key === page.parts[0]) ? page.parts[0] : "home";
+  useEffect(() => setOpen(false), [page.parts.join("/")]);
   useEffect(() => {
     setModule(null);
-    setOpen(false);
     import(`./pages/${name}.js`).then((loaded) => setModule({ name, View: loaded.default }), setFailed);
   }, [name]);
   const choose = (event) => go([name], { space: event.target.value });
