@@ -30,8 +30,8 @@ export function useNear(frame, count, onEnd) {
     }
     // A row that had the focus may be gone. The frame then takes it, so that the keys go on scrolling.
     if (focused.current && !focused.current.isConnected) {
+      if (document.activeElement === document.body) frame.current.focus({ preventScroll: true });
       focused.current = null;
-      frame.current.focus({ preventScroll: true });
     }
   });
   // Other rows would have other widths, so those of the first rows stay.
