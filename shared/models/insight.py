@@ -149,6 +149,11 @@ class InsightCreate(Model):
         "or free text, which no model can score. The first field of the policy's `client_key` that it has, such as "
         "`customer_id`, names the customer: reactions and contacts of one customer count for all spellings of the key",
     )
+    dry_run: bool = Field(
+        default=False,
+        description="only decide: store nothing, also no exposure to an experiment, to ask what if; with the wording "
+        "`none` or `offer`",
+    )
     echo: bool = Field(default=False, description="put the prompt before the text of `insight` in the response")
     max_tokens: MaxTokens | None = None
     model: ModelName | None = Field(default=None, description="the language model that writes the insight")
@@ -180,6 +185,10 @@ class InsightCreate(Model):
         unused = [name for name in _OF_LANGUAGE_MODELS if name in self.model_fields_set]
         if self.wording is not Wording.ARGUMENT and unused:
             raise ValueError(f"{unused[0]} is for a language model: leave it out, or ask for the wording `argument`")
+        if self.dry_run and self.wording is Wording.ARGUMENT:
+            raise ValueError("wording must be none or offer in a dry run, for which no language model writes")
+        if self.dry_run and self.reserve:
+            raise ValueError("reserve is not for a dry run, which stores nothing: leave it out")
         return self
 
     @field_validator("client")
@@ -359,11 +368,15 @@ class Insight(Entity):
     client_kind: ClientKind
     contributions: Contributions | None = None
     created_by: str
+    dry_run: bool = Field(default=False, description="whether it is not stored, as the request asked")
     elapsed_time_in_seconds: float = 0.0
     error: str | None = None
     experiment_id: str | None = None
     finish_reason: FinishReason
     insight: str = ""
+    limits: list["LimitLeft"] = Field(
+        default_factory=list, description="the policy's contact limits, and what the customer had left of them"
+    )
     model: str | None = None
     offers: list[RankedOffer] = Field(default_factory=list, description="the best offers, with `top`")
     reaction: InsightReaction | None = None
@@ -411,6 +424,17 @@ class ContactLimit(Model):
     period: LimitPeriod = Field(
         default=LimitPeriod.ROLLING, description="`calendar` days are those of the policy's `time_zone`"
     )
+
+
+class LimitLeft(ContactLimit):
+    """A contact limit with the contacts of one customer that counted at the time of the decision."""
+
+    used: int
+    left: int
+
+    @classmethod
+    def of(cls, limit: ContactLimit, used: int) -> "LimitLeft":
+        return cls(**dict(limit), used=used, left=max(limit.contacts - used, 0))
 
 
 class ContactExemptions(Model):

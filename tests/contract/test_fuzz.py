@@ -77,6 +77,7 @@ STRICTER_THAN_THEIR_SCHEMA = {
     "GET /audit-logs": "a start must be before its end",
     "GET /inference-logs": "a start must be before its end",
     "GET /inference-logs/summary": "a start must be before its end",
+    "GET /inference-logs/usage": "a start must be before its end",
     "POST /insights": "a client must be described in exactly one of three ways",
     "POST /insights/{id}/reactions": "a reaction must be in the past",
     "PUT /insights/policy": "time zones must exist",
