@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import xgboost
 
-from functions.jobs.fitting.base import Examples
-from functions.jobs.modelling.training import TrainingStoppedError, Workspace
+from functions.jobs.fitting.base import Examples, TrainingStoppedError
+from functions.jobs.modelling.training import Workspace
 from shared.propensity.architectures.registry import ARCHITECTURES
 from shared.propensity.errors import CheckpointError
 from shared.propensity.log_odds import LogOddsModel, mean
