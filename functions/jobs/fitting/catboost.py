@@ -34,6 +34,8 @@ ONE_HOT = 256
 # No code is as large: every known category goes to the left, and the missing to the right.
 ABOVE_ALL_CODES = 1e300
 _MISSING = b"missing"
+# What CatBoost says where all columns have one value in the fitted rows.
+_NOTHING_TO_SPLIT = "All features are either constant or ignored"
 
 
 class CatBoost(BoostingArchitecture[CatBoostConfiguration]):
@@ -64,7 +66,12 @@ class CatBoost(BoostingArchitecture[CatBoostConfiguration]):
         pools = [columns.pool(examples, so_far.log_odds(examples.matrix)) for examples in (fitted, validation)]
         model = catboost.CatBoost(library_parameters(configuration, hardware, seed + done, done))
         callback = _CatBoostWatch(watcher, done)
-        model.fit(pools[0], eval_set=pools[1], callbacks=[callback], use_best_model=False)
+        try:
+            model.fit(pools[0], eval_set=pools[1], callbacks=[callback], use_best_model=False)
+        except catboost.CatBoostError as error:
+            if _NOTHING_TO_SPLIT not in str(error):
+                raise
+            return before
         if callback.error:
             raise callback.error
         trees = [*earlier, *columns.trees(model, pools[0])]
