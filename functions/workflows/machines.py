@@ -123,7 +123,7 @@ class _Finder:
     def _left_by_stopped(self) -> Mapping[str, Any] | None:
         """Returns the same as a job that has ended well, and how it ended. ``None`` if it left nothing.
 
-        AWS packs what is in the folder of models, whatever is in it, when it stops a job.
+        When AWS stops a job, it packs the folder of models as it is.
         """
         description = self._sagemaker.describe(self._name())
         if description is None or not description.get("ModelArtifacts", {}).get("S3ModelArtifacts"):

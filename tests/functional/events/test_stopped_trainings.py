@@ -1,4 +1,4 @@
-"""A member stops a training: its job is asked to save what is fitted, whatever AWS does meanwhile."""
+"""A member stops a training: its job is asked to save what is fitted, also while AWS has failures."""
 
 from datetime import timedelta
 
@@ -46,7 +46,7 @@ def test_without_a_job_the_workflow_is_stopped_and_the_training_ends_without_a_m
     assert stop(world)[1]["status"] == "stopped"
 
 
-def test_a_training_that_was_never_started_ends_at_once(world: World) -> None:
+def test_a_training_that_was_never_started_ends_immediately(world: World) -> None:
     del world.steps.executions[world.id]
     assert stop(world)[1]["status"] == "stopped"
     world.reconcile(after=timedelta(minutes=10))

@@ -76,7 +76,7 @@ def test_what_was_fitted_becomes_a_checkpoint_that_is_evaluated(world: World, sa
     assert world.client.get(f"/evaluations/{created['evaluation_id']}").json()["checkpoint_id"] == stored["id"]
     later = add_benchmark(world.client, world.connector_id)
     world.client.put(world.address, json={"benchmark_ids": [benchmark_id, later]})
-    assert world.client.get("/evaluations").json()["count"] == 2, "a benchmark that joins is evaluated at once"
+    assert world.client.get("/evaluations").json()["count"] == 2, "a benchmark that joins is evaluated, too"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_what_was_fitted_becomes_a_checkpoint_that_is_evaluated(world: World, sa
         ("Stopped", "The job was stopped outside this API."),
     ],
 )
-def test_what_was_fitted_is_kept_whoever_stopped_the_job(
+def test_what_was_fitted_is_kept_also_if_no_member_stopped_the_job(
     world: World, sagemaker: FakeSageMaker, why: str, wanted: str
 ) -> None:
     following = run_until_stopped(world, sagemaker, why, asked=False, notes=[PARTIAL])
