@@ -172,7 +172,7 @@ def _folds(
 ) -> tuple[list[Mask], list[str]]:
     """Returns the folds of the validation rows, and notes about clients that are on both sides of the split.
 
-    The folds have whole groups, clients or equal rows, unless a fold would then lack a label.
+    The folds have whole groups, clients or equal rows, or fewer folds do, unless a fold would then lack a label.
     """
     labels = fitted.labels
     positives = int(labels.sum())
@@ -186,10 +186,11 @@ def _folds(
         notes = _clients_on_both_sides(column, groups, np.unique(entities[held_out]))
     elif are_repeated(keys := matrix_keys(fitted.matrix), labels):
         groups = keys
-    folds = validation_folds(count, configuration.validation_fraction, labels, groups, seed)
-    if groups is not None and not all(_has_both(labels[fold]) and _has_both(labels[~fold]) for fold in folds):
-        folds = validation_folds(count, configuration.validation_fraction, labels, None, seed)
-    return folds, notes
+    for fewer in range(count, min(count, 2) - 1, -1) if groups is not None else ():
+        folds = validation_folds(fewer, configuration.validation_fraction, labels, groups, seed)
+        if all(_has_both(labels[fold]) and _has_both(labels[~fold]) for fold in folds):
+            return folds, notes
+    return validation_folds(count, configuration.validation_fraction, labels, None, seed), notes
 
 
 def _clients_on_both_sides(column: str, fitted: npt.NDArray[np.int64], held_out: npt.NDArray[np.int64]) -> list[str]:
