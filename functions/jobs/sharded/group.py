@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from functions.jobs.container import NO_MEMORY
-from functions.jobs.modelling.training import TrainingStoppedError
+from functions.jobs.fitting.base import TrainingStoppedError
 from shared.errors import ApiError, JobFailedError
 from shared.propensity.errors import CheckpointError
 

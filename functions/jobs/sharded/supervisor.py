@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from functions.jobs.container import EXIT_FAILED, EXIT_STOPPED
-from functions.jobs.modelling.training import TrainingStoppedError
+from functions.jobs.fitting.base import TrainingStoppedError
 from functions.jobs.sharded.group import TRACKER_PORT
 from functions.jobs.sharded.hosts import Hosts
 from shared.errors import JobFailedError

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from functions.jobs.container import Container
-from functions.jobs.fitting.base import Examples, Hardware, threads_for
+from functions.jobs.fitting.base import Examples, Hardware, TrainingStoppedError, fit_each, threads_for
 from functions.jobs.fitting.xgboost import XGBoost, fit_batches
 from functions.jobs.modelling.copies import MAX_HASHES, Hashes, keep_hashes, row_hashes
 from functions.jobs.modelling.score_rules import choose_score_rule
-from functions.jobs.modelling.training import Observer, Session, TrainingStoppedError
+from functions.jobs.modelling.training import Observer, Session
 from functions.jobs.progress import ProgressReporter, webhook_sender
 from functions.jobs.sharded.agreement import Agreement, SharedPlan
 from functions.jobs.sharded.encoded import EncodedRows, Folds
@@ -25,7 +25,7 @@ from functions.jobs.sharded.memory import free_bytes
 from functions.jobs.sharded.prepared import PreparedFiles, RowBatch, batches, prepare
 from functions.jobs.sharded.sample import BYTES_A_SAMPLED_CELL, FEWEST_ROWS, SAMPLE_CELLS, Sample, together
 from functions.jobs.sources import download
-from functions.jobs.train.results import Result, write_result
+from functions.jobs.train.results import Result, stop_note, write_result
 from functions.jobs.train.session import training_session
 from shared.connectors.downloads import ClientFactory
 from shared.errors import JobFailedError
@@ -100,7 +100,7 @@ def fit_together(
 
     Raises:
         JobFailedError: a worker cannot use its data; all raise the same reason.
-        TrainingStoppedError: a worker was asked to stop.
+        TrainingStoppedError: a worker was asked to stop. What was fitted until then is written, if it is of use.
     """
     group = worker.group
     seed = job.seed if configuration.seed is None else configuration.seed
@@ -126,7 +126,15 @@ def fit_together(
     _require_rows(group, encoded, folds, counts)
     session = _session(job, resolved, container, AgreedObserver(progress, group), group, scratch)
     fitting = _Fitting(agreement, folds, encoded, worker, job, seed, scratch)
-    models = [fitting.model(index, session) for index in range(folds.count)]
+    # They stop in the same round, so all of them have the same models.
+    stopped: TrainingStoppedError | None = None
+    try:
+        models = fit_each(folds.count, lambda index: fitting.model(index, session))
+    except TrainingStoppedError as error:
+        if not error.models:
+            raise
+        stopped, models = error, error.models
+        session.note(stop_note(error, folds.count))
     model = mean(models)
     by_fold = [_judged(each, encoded.fold(folds, index, validates=True)) for index, each in enumerate(models)]
     unseen = group.gather_rows(np.concatenate(by_fold))
@@ -135,6 +143,8 @@ def fit_together(
     hashes = _hashes(group, encoded, int(counts[0]))
     about_files = [text for part in group.gather(_warnings(worker, prepared)) for text in json.loads(part)]
     if decision is None:
+        if stopped:
+            raise stopped
         return
     result = Result(
         model=model,
@@ -150,6 +160,8 @@ def fit_together(
     if hashes is not None:
         keep_hashes(container.model_folder, hashes)
     write_result(container.model_folder, job, decision.plan, result)
+    if stopped:
+        raise stopped
 
 
 def _agree(

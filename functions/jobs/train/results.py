@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from functions.jobs.fitting.base import TrainingStoppedError
 from functions.jobs.modelling.score_rules import ScoreRule
 from functions.jobs.train.plan import DataPlan
 from shared.errors import JobFailedError
@@ -88,6 +89,14 @@ def remarks(
         *about_data,
         *(f"The column '{column.name}' is not used: {column.reason}." for column in plan.schema.dropped[:100]),
     ]
+
+
+def stop_note(stopped: TrainingStoppedError, folds: int) -> str:
+    """Returns how far a training had come when it was stopped."""
+    done = [stopped.reached] if stopped.reached else []
+    if folds > 1 or not done:
+        done.append(f"{len(stopped.models)} of {folds} models")
+    return f"The training was stopped before its end. The checkpoint has what was fitted until then: {', '.join(done)}."
 
 
 def label_notes(job: TrainingJob, plan: DataPlan, dropped_rows: int) -> list[str]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import xgboost
 
-from functions.jobs.fitting.base import Examples
-from functions.jobs.modelling.training import TrainingStoppedError, Workspace
+from functions.jobs.fitting.base import Examples, TrainingStoppedError
+from functions.jobs.modelling.training import Workspace
 from shared.propensity.architectures.registry import ARCHITECTURES
 from shared.propensity.errors import CheckpointError
 from shared.propensity.log_odds import LogOddsModel, mean
@@ -154,6 +154,19 @@ def test_columns_may_all_be_of_one_kind(tmp_path: Path, architecture: str, colum
     categorical = [0] if columns.start == 3 else []
     (model, _) = fit(architecture, session(tmp_path), data, categorical=categorical)
     assert np.ptp(model.predict(data.matrix)) > 0.1
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("categorical", [[], [0]])
+def test_a_fold_in_whose_fitted_rows_nothing_varies_gets_the_rate_of_its_labels(
+    tmp_path: Path, architecture: str, categorical: list[int]
+) -> None:
+    matrix = np.zeros((60, 1), dtype=np.float32)
+    # Of the rows of the first fold only.
+    matrix[0] = 1
+    labels = (np.arange(60) % 4 < 2).astype(np.float32)
+    first, _ = fit(architecture, session(tmp_path), Examples(matrix, labels), categorical=categorical)
+    np.testing.assert_allclose(first.predict(matrix), 0.5, atol=0.05)
 
 
 @pytest.mark.parametrize("content", [b"\x80\x04not a model", b"[]", b"{}", b'{"scorecard.json": "{}"}'])
