@@ -1,12 +1,11 @@
 """An environment like AWS's training container, and the files that a deployment ships to it."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
 from infra import package
-from tests.fixtures.environments import ENVIRONMENTS, environment
+from tests.fixtures.environments import ENVIRONMENTS, environment, python_of
 from tests.functional.jobs.conftest import box, cloud
 
 __all__ = ["box", "cloud"]
@@ -18,15 +17,21 @@ NOWHERE = "http://127.0.0.1:9"
 
 
 @pytest.fixture(scope="session")
-def container() -> Path:
-    """Returns the folder of the container's programs. It has our Python, and not the container's 3.12."""
-    return environment("container", CONTAINER)
+def job_python() -> tuple[str, str]:
+    """Returns a Python of the container's version, and the version."""
+    return python_of(package.JOB_PYTHON_VERSION)
 
 
 @pytest.fixture(scope="session")
-def shipped() -> Path:
-    """Returns a folder with the archives that a deployment ships. The wheels are for our Python."""
+def container(job_python: tuple[str, str]) -> Path:
+    """Returns the folder of the container's programs."""
+    return environment("container", CONTAINER, job_python[0])
+
+
+@pytest.fixture(scope="session")
+def shipped(job_python: tuple[str, str]) -> Path:
+    """Returns a folder with the archives that a deployment ships."""
     folder = ENVIRONMENTS / "shipped"
     package.build_job_source(folder)
-    package.build_job_wheels(folder, f"{sys.version_info.major}.{sys.version_info.minor}")
+    package.build_job_wheels(folder, job_python[1])
     return folder
