@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra import package
-from tests.fixtures.environments import ENVIRONMENTS, environment
+from tests.fixtures.environments import ENVIRONMENTS, environment, torch_packages
 from tests.functional.jobs.conftest import box, cloud
 
 __all__ = ["box", "cloud"]
@@ -30,3 +30,18 @@ def shipped() -> Path:
     package.build_job_source(folder)
     package.build_job_wheels(folder, f"{sys.version_info.major}.{sys.version_info.minor}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def torch_folder() -> Path:
+    """Returns a folder with PyTorch, which AWS's containers have among their own packages."""
+    folder = torch_packages()
+    if folder is None:
+        pytest.skip("no package index that answers has PyTorch for processors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def torch_here(torch_folder: Path) -> None:
+    """Lets this process import PyTorch, behind all other packages."""
+    sys.path.append(str(torch_folder))

@@ -15,6 +15,7 @@ from functions.jobs.fitting.base import (
     FitSession,
     FitTask,
     MinutesUsedUpError,
+    MissingLibraryError,
 )
 from functions.jobs.fitting.families import family_of
 from shared.propensity.architectures.configuration import (
@@ -24,6 +25,7 @@ from shared.propensity.architectures.configuration import (
     AutoConfiguration,
     CatBoostConfiguration,
     LightGBMConfiguration,
+    TabMConfiguration,
     XGBoostConfiguration,
     are_few,
 )
@@ -53,6 +55,9 @@ class Member:
 SCORECARD = Member("additive_8", "additive", AdditiveConfiguration(knots=8))
 STRAIGHT = Member("additive_0", "additive", AdditiveConfiguration(knots=0))
 XGBOOST = Member("xgboost", "xgboost", XGBoostConfiguration())
+NETWORK = Member("tabm", "tabm", TabMConfiguration())
+# Of fewer rows trees learn more, also in less time.
+ROWS_FOR_NETWORKS = 100_000
 ON_SCORECARD = Member("additive_catboost", "additive_catboost", AdditiveCatBoostConfiguration())
 # Trees that have to find everything by themselves need more rows of a rare label than these.
 RARE_SHARE, FEW_RARE_ROWS = 0.05, 200
@@ -79,7 +84,9 @@ def members_for(rows: int, positives: int, gpu_count: int) -> tuple[Member, ...]
         return RARE_LABEL
     if are_few(rows, positives):
         return FEW_ROWS
-    return (*MORE_ROWS, XGBOOST) if gpu_count else MORE_ROWS
+    if not gpu_count:
+        return MORE_ROWS
+    return (*MORE_ROWS, XGBOOST, NETWORK) if rows >= ROWS_FOR_NETWORKS else (*MORE_ROWS, XGBOOST)
 
 
 class Auto(Architecture[AutoConfiguration]):
@@ -104,6 +111,9 @@ class Auto(Architecture[AutoConfiguration]):
                 fitted[member.name] = _fit(member, task, session.part(member.name, left))
             except MinutesUsedUpError:
                 break
+            except MissingLibraryError as error:
+                members = tuple(each for each in members if each is not member)
+                session.note(f"auto left {member.name} out. {error}")
         session.note(_why(rows, positives, len(task.folds), members, list(fitted), configuration.minutes))
         log_odds, labels = _held_out(list(fitted.values()), task)
         weights, bias = blend_weights(log_odds, labels)
@@ -122,7 +132,7 @@ def _fit(member: Member, task: FitTask, session: FitSession) -> list[LogOddsMode
     labels = task.examples.labels
     configuration = member.configuration.resolved(len(labels), int(labels.sum()))
     # LightGBM's GPU code is no faster than its code for processors.
-    hardware = task.hardware if member.architecture == "xgboost" else replace(task.hardware, gpu_count=0)
+    hardware = task.hardware if member.architecture in ("xgboost", "tabm") else replace(task.hardware, gpu_count=0)
     return family_of(member.architecture).fit_folds(configuration, replace(task, hardware=hardware), session)
 
 
