@@ -36,7 +36,11 @@ def main() -> NoReturn:
     os.chdir(CODE)
     # A signal waits until the job can handle it. The kernel drops signals that a first process does not handle.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    os.execve(python, [python, "-u", "-m", f"functions.jobs.{job}"], _own_variables())  # noqa: S606
+    variables = _own_variables()
+    if job != "train":
+        # Networks are scored row by row: numpy's threads would only wait for each other.
+        variables.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.execve(python, [python, "-u", "-m", f"functions.jobs.{job}"], variables)  # noqa: S606
 
 
 def _own_variables() -> dict[str, str]:

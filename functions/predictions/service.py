@@ -10,6 +10,7 @@ from shared.dynamodb.table import Table
 from shared.errors import ValidationFailedError
 from shared.insights.store import InsightPolicies
 from shared.jobs.launcher import JobLauncher
+from shared.models.checkpoint import Checkpoint
 from shared.models.job_reference import JobKind
 from shared.models.prediction import PredictionCreate, PredictionRun
 from shared.models.run import PredictionSettings
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 # What one slow processor scores, without and with contributions.
 ROWS_A_SECOND = 20_000
 EXPLAINED_ROWS_A_SECOND = 1_000
+# The same of a model with networks.
+NETWORK_ROWS_A_SECOND = 5_000
+EXPLAINED_NETWORK_ROWS_A_SECOND = 100
 
 
 class PredictionService(RunControl[PredictionRun, PredictionCreate]):
@@ -75,7 +79,7 @@ class PredictionService(RunControl[PredictionRun, PredictionCreate]):
             idempotency,
             inputs,
             PredictionSettings(artifact=checkpoint.artifact, contributions=request.contributions, key_columns=keys),
-            rows_per_second=EXPLAINED_ROWS_A_SECOND if request.contributions else ROWS_A_SECOND,
+            rows_per_second=_rows_a_second(checkpoint, explained=request.contributions),
             part_rows=PART_ROWS,
             id=run_id,
             created_at=self._clock(),
@@ -86,3 +90,10 @@ class PredictionService(RunControl[PredictionRun, PredictionCreate]):
             contributions=request.contributions,
             key_columns=keys,
         )
+
+
+def _rows_a_second(checkpoint: Checkpoint, *, explained: bool) -> int:
+    # Only networks explain by estimates.
+    if checkpoint.explains_exactly:
+        return EXPLAINED_ROWS_A_SECOND if explained else ROWS_A_SECOND
+    return EXPLAINED_NETWORK_ROWS_A_SECOND if explained else NETWORK_ROWS_A_SECOND

@@ -33,7 +33,7 @@ MAX_HEADER_BYTES = 2**20
 # Steps on the way from the reference to a row, at which an explanation asks for slopes.
 PATH_STEPS = 24
 # Numbers of one layer that are held at a time.
-_NUMBERS_AT_ONCE = 2_000_000
+_NUMBERS_AT_ONCE = 300_000
 _LAYER_PARTS = ("inward", "kernel", "outward", "bias")
 Floats = npt.NDArray[np.float32]
 
@@ -87,14 +87,14 @@ class Layer:
     bias: Floats
 
     def linear(self, inputs: Floats) -> Floats:
-        """Returns (rows, members, outputs) before the rectifier."""
-        scaled = inputs * self.inward
-        rows, members, width = scaled.shape
-        product = scaled.reshape(rows * members, width) @ self.kernel
-        product = product.reshape(rows, members, -1)
+        """Returns (rows, members, outputs) before the rectifier.
+
+        The kernel is multiplied with each row alone, so a row's numbers are the same to the last bit among any others.
+        """
+        product = (inputs * self.inward) @ self.kernel
         product *= self.outward
         product += self.bias
-        return product
+        return np.asarray(product, dtype=np.float32)
 
     def slopes(self, outputs: Floats) -> Floats:
         """Returns the slopes of the inputs, from those of ``linear``'s result."""
@@ -201,7 +201,8 @@ class Network:
         for layer in self.layers:
             hidden = layer.linear(hidden)
             np.maximum(hidden, 0, out=hidden)
-        return np.asarray((hidden * self._head_shares).sum(axis=(1, 2), dtype=np.float64) + self.head_bias.mean())
+        weighed = (hidden * self._head_shares).reshape(len(inputs), -1).astype(np.float64)
+        return np.asarray(weighed.sum(axis=1) + float(self.head_bias.mean()))
 
     def _path_parts(self, inputs: Floats) -> npt.NDArray[np.float64]:
         """Returns the integral of the slopes, times the way, summed over the vector of each column."""

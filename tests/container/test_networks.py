@@ -148,7 +148,7 @@ def wide(cloud: Cloud, rows: int, **settings: Any) -> TrainingJob:
 @pytest.mark.row("DT-1")
 @pytest.mark.usefixtures("beside_torch")
 def test_two_instances_fit_a_network_as_good_as_one_does(tmp_path: Path, cloud: Cloud, start: Start) -> None:
-    job = wide(cloud, 12_000, rounds=12)
+    job = wide(cloud, 9_000, rounds=10)
     two = fitted_together(instances(tmp_path, cloud), job, start)
     one = run(job.model_copy(update={"instance_count": 1}), Box(tmp_path / "one", cloud))
 

@@ -110,7 +110,8 @@ class Descent:
             if watcher.after_round(number + 1, loss, self._save):
                 break
         self._network.load_state_dict({name: torch.from_numpy(each) for name, each in self._best.items()})
-        return self._network.as_numbers(self._sample)
+        network: Network = self._network.as_numbers(self._sample)
+        return network
 
     def _round(self, number: int) -> None:
         # What dropout draws in a round does not depend on where the fit was interrupted.
