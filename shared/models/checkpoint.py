@@ -50,6 +50,11 @@ class Checkpoint(Entity):
 
     architecture: str
     artifact: JobFile = Field(exclude=True, repr=False)
+    explains_exactly: bool = Field(
+        default=True,
+        description="whether contributions are exact; if not, a part comes from a neural network and is estimated. "
+        "They always add up to the log odds",
+    )
     input_count: int | None = Field(default=None, description="null for checkpoints of earlier versions")
     inputs: list[CheckpointInput] = Field(
         default_factory=list, description=f"the first {INPUTS_LIMIT} columns that the model reads, fewer of long names"

@@ -294,6 +294,9 @@ class Contributions(Model):
     unit: str = "log_odds"
     base_value: float
     values: dict[str, float]
+    is_exact: bool = Field(
+        default=True, description="false: a part comes from a neural network, and is estimated by integrated gradients"
+    )
 
 
 class InsightUsage(Model):
