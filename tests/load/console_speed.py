@@ -91,7 +91,11 @@ def show_frames(browser: Browser, stack: Stack, columns: int) -> None:
     lines = [",".join(f"column {number}" for number in range(columns)), *[",".join(map(str, range(columns)))] * 3]
     api.upload(connector, {"wide.csv": "\n".join(lines).encode()})
     path = f"/connectors/{connector}/catalog"
-    api.wait(path, lambda found: [each["status"] for each in found["data"]] == ["scanned"], seconds=SCAN_SECONDS)
+    found = api.wait(
+        path, lambda page: [each["status"] for each in page["data"]] in (["scanned"], ["error"]), seconds=SCAN_SECONDS
+    )
+    if error := found["data"][0]["error"]:
+        raise SystemExit(f"The file of {columns:,} columns was not scanned: {error}")
     page = browser.new_page(viewport={"width": DESKTOP[0], "height": DESKTOP[1]})
     sign_in(page, stack.settings.api_url, EMAIL)
     opened(page, f"data/{connector}/file?name=wide.csv", "wide.csv")
