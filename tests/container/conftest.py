@@ -1,11 +1,12 @@
 """An environment like AWS's training container, and the files that a deployment ships to it."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from infra import package
-from tests.fixtures.environments import ENVIRONMENTS, environment, python_of
+from tests.fixtures.environments import ENVIRONMENTS, environment, python_of, torch_packages
 from tests.functional.jobs.conftest import box, cloud
 
 __all__ = ["box", "cloud"]
@@ -31,7 +32,27 @@ def container(job_python: tuple[str, str]) -> Path:
 @pytest.fixture(scope="session")
 def shipped(job_python: tuple[str, str]) -> Path:
     """Returns a folder with the archives that a deployment ships."""
-    folder = ENVIRONMENTS / "shipped"
+    return shipped_for(job_python[1])
+
+
+def shipped_for(python: str) -> Path:
+    """Returns the archives with wheels for a version of Python."""
+    folder = ENVIRONMENTS / f"shipped-{python}"
     package.build_job_source(folder)
-    package.build_job_wheels(folder, job_python[1])
+    package.build_job_wheels(folder, python)
     return folder
+
+
+@pytest.fixture(scope="session")
+def torch_folder() -> Path:
+    """Returns a folder with PyTorch, which AWS's containers have among their own packages."""
+    folder = torch_packages()
+    if folder is None:
+        pytest.skip("no package index that answers has PyTorch for processors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def torch_here(torch_folder: Path) -> None:
+    """Lets this process import PyTorch, behind all other packages."""
+    sys.path.append(str(torch_folder))
