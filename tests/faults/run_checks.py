@@ -19,7 +19,7 @@ def _runs(items: StoredItems) -> Iterator[tuple[str, str, Item]]:
 
 
 def _last(items: StoredItems, work_id: str) -> Item | None:
-    """Returns the last run that worked on the parts of a run, or ``None`` if there is none."""
+    """Returns the last run that worked on the parts of a run, if there is one."""
     runs = [run for _, _, run in _runs(items) if run["work_id"] == work_id and not run.get("restarted_as")]
     return runs[0] if runs else None
 
