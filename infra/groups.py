@@ -382,7 +382,7 @@ GROUPS = (
     ),
     group(
         "inference-logs",
-        Grants(reads_logs=(*LOGGED_CHATS, "log_user", "log_model", "log_correlation", "log_rollup")),
+        Grants(reads=("member",), reads_logs=(*LOGGED_CHATS, "log_user", "log_model", "log_correlation", "log_rollup")),
         memory_mb=1024,
     ),
     group(

@@ -56,6 +56,8 @@ class Engagement:
     groups: Mapping[str, ActionGroup]
     channels: Sequence[str]
     _last: dict[tuple[str, Reaction], datetime] = field(init=False, default_factory=dict)
+    # The contacts that each limit of the policy counts.
+    uses: list[tuple[ContactLimit, int]] = field(init=False, default_factory=list)
     _full: list[ContactLimit] = field(init=False, default_factory=list)
     _removals: dict[str, tuple[Removal | None, Removal | None]] = field(init=False, default_factory=dict)
     _usable: dict[str, list[str]] = field(init=False, default_factory=dict)
@@ -68,6 +70,7 @@ class Engagement:
         for limit in self.policy.contact_limits:
             begin = begin_of(limit, self.policy.time_zone, self.now)
             made = sum(begin <= each.occurred_at and _concerns(limit, each) for each in counted)
+            self.uses.append((limit, made))
             if made >= limit.contacts:
                 self._full.append(limit)
 

@@ -37,6 +37,7 @@ RefusedShare = Annotated[
     float,
     Field(
         ge=0,
+        strict=True,
         le=1,
         allow_inf_nan=False,
         description="share of the rows that may be refused before the run fails",

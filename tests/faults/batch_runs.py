@@ -25,6 +25,7 @@ from functions.workflows.prediction.prepare_prediction import prepare_prediction
 from functions.workflows.prediction.scoring import score_parts
 from shared.connectors.scans import OWN_FAILURES
 from shared.errors import ApiError, JobFailedError
+from shared.models.connector import managed_prefix
 from shared.models.job import JobFile
 from tests.faults.aftermath import problems_afterwards, survives
 from tests.faults.boundary import DEATHS, KILLS, WITHOUT_KILLS, seeded
@@ -158,7 +159,8 @@ class Scene:
             self.lab.work(self._source)
 
     def _add_checkpoint(self) -> str:
-        key = f"spaces/{self.lab.space_id}/model.tar.gz"
+        # A real one is beside its training, which is not there.
+        key = f"{managed_prefix(self.lab.space_id, self.lab.connector(name='Models'))}model.tar.gz"
         stored = self.lab.s3.put_object(Bucket=BUCKET, Key=key, Body=model())
         artifact = JobFile(bucket=BUCKET, key=key, etag=stored["ETag"].strip('"'), size_bytes=len(model()))
         return add_checkpoint(self.worker.table, self.lab.space_id, artifact=artifact).id

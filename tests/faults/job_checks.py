@@ -1,5 +1,6 @@
 """Checks of trainings, evaluations, scans and their results."""
 
+import re
 from collections import Counter
 from itertools import product
 
@@ -7,6 +8,8 @@ from shared.evaluations.scores import encode_value
 from shared.models.job import MetricName
 from tests.faults.stored_items import FINAL, Problems, StoredItems
 
+# The names of jobs begin with the kind of their record, and some end with a number.
+ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 JOBS = ("training", "evaluation", "scan", "prediction", "decision_run")
 
 
@@ -52,9 +55,9 @@ def jobs(items: StoredItems) -> Problems:
 
 
 def running_jobs(items: StoredItems) -> Problems:
-    """Finds SageMaker jobs whose training or evaluation has ended or was deleted, and second ones of the same."""
+    """Finds SageMaker jobs whose training, evaluation or run has ended or was deleted, and second ones of the same."""
     unfinished = items.partitions.get("job#open", {}).keys()
-    owners = [name.partition("-")[2].rpartition("-")[0] for name in items.running_jobs]
+    owners = [(ID.findall(name) or [""])[0] for name in items.running_jobs]
     for name, owner in zip(items.running_jobs, owners, strict=True):
         if owner not in unfinished:
             yield f"the SageMaker job {name} runs, and its record does not"

@@ -33,6 +33,7 @@ class SageMakerAccount:
             "DescribeTrainingJob": self._describe,
             "StopTrainingJob": self._stop,
             "ListTrainingJobs": self._list,
+            "ListProcessingJobs": lambda _: {"ProcessingJobSummaries": []},
         }
         try:
             return 200, calls[operation](body)
