@@ -54,27 +54,6 @@ def jobs(items: StoredItems) -> Problems:
             yield f"evaluation {item['evaluation_id']} is listed as running and has ended"
 
 
-def runs(items: StoredItems) -> Problems:
-    """Compares the folders that runs have taken with the runs, and the sums of parts with the parts."""
-    wanted = set()
-    for kind in ("prediction", "decision_run"):
-        for space_id, sk, run in items.of(kind):
-            if run["status"] not in FINAL and (output := run.get("output")):
-                wanted.add((space_id, output["connector_id"], sk, output["folder"]))
-        for pk, parts in items.partitions.items():
-            if pk.startswith(f"{kind}_part#"):
-                done = [sk for sk in parts if sk.startswith("part#")]
-                if (total := parts.get("totals", {}).get("parts", 0)) != len(done):
-                    yield f"{pk}: {total} parts are counted, and {len(done)} are finished"
-    found = {
-        (space_id, sk, name.removeprefix("folder#"), folder)
-        for space_id, sk, item in items.under("run_output")
-        for name, folder in item.items()
-        if name.startswith("folder#")
-    }
-    yield from (f"{taken} is a folder without a run, or a run without its folder" for taken in sorted(wanted ^ found))
-
-
 def running_jobs(items: StoredItems) -> Problems:
     """Finds SageMaker jobs whose training, evaluation or run has ended or was deleted, and second ones of the same."""
     unfinished = items.partitions.get("job#open", {}).keys()
