@@ -6,19 +6,16 @@ a workflow's own last step having arrived.
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from shared.aws.executions import ExecutionStatus
 from shared.errors import NotFoundError
 from shared.jobs.failures import STOPPED_BY_MEMBER, Failure, explain
-from shared.models.decision_run import DecisionRun
 from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
-from shared.models.prediction import PredictionRun
 from shared.models.training import Training
 from shared.observability import count, logger
 from shared.resources import Resources
-from shared.runs.store import Runs
+from shared.runs.kinds import runs_of_all_kinds
 from shared.space_usage.jobs import JobUsages
 from shared.spaces.store import Spaces
 from shared.trainings.store import Trainings
@@ -55,10 +52,7 @@ class Convergence:
         self._connector_scans = resources.connector_scans
         self._evaluations = resources.evaluations
         self._due_evaluations = resources.due_evaluations
-        self._runs: dict[JobKind, Runs[Any]] = {
-            JobKind.PREDICTION: Runs(resources.table, PredictionRun, JobKind.PREDICTION, resources.clock),
-            JobKind.DECISION_RUN: Runs(resources.table, DecisionRun, JobKind.DECISION_RUN, resources.clock),
-        }
+        self._runs = runs_of_all_kinds(resources.table, resources.clock)
         self._publisher = resources.run_publisher
         self._job_usages = JobUsages(resources.table, resources.clock)
         self._spaces = Spaces(resources.table, resources.clock)
@@ -164,6 +158,7 @@ class Convergence:
     def _end_run(self, job: JobReference, failure: Failure) -> None:
         run = self._runs[job.kind].repository.get(job.space_id, job.id)
         if not run.status.is_final:
+            # Before the end, which gives the folder back.
             self._publisher.withdraw(job.space_id, run)
             self._runs[job.kind].end(job.space_id, job.id, failure.status, {"error": failure.error})
 

@@ -238,6 +238,7 @@ TABLE: dict[str, AccessRule] = {
     "GET /experts/{id}/versions": _member(READ),
     "GET /inference-logs": _member(READ),
     "GET /inference-logs/summary": _member(READ),
+    "GET /inference-logs/usage": _member(READ),
     "POST /insights": _member(WRITE),
     "GET /insights/acceptance-rates": _member(READ),
     "POST /insights/exports": _owner("copies reactions and the clients' features to a file"),

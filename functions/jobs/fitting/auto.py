@@ -15,6 +15,7 @@ from functions.jobs.fitting.base import (
     EndedEarlyError,
     FitSession,
     FitTask,
+    MissingLibraryError,
     TrainingStoppedError,
 )
 from functions.jobs.fitting.families import family_of
@@ -25,6 +26,7 @@ from shared.propensity.architectures.configuration import (
     AutoConfiguration,
     CatBoostConfiguration,
     LightGBMConfiguration,
+    TabMConfiguration,
     XGBoostConfiguration,
     are_few,
 )
@@ -54,6 +56,9 @@ class Member:
 SCORECARD = Member("additive_8", "additive", AdditiveConfiguration(knots=8))
 STRAIGHT = Member("additive_0", "additive", AdditiveConfiguration(knots=0))
 XGBOOST = Member("xgboost", "xgboost", XGBoostConfiguration())
+NETWORK = Member("tabm", "tabm", TabMConfiguration())
+# Of fewer rows trees learn more, also in less time.
+ROWS_FOR_NETWORKS = 100_000
 ON_SCORECARD = Member("additive_catboost", "additive_catboost", AdditiveCatBoostConfiguration())
 # Trees that have to find everything by themselves need more rows of a rare label than these.
 RARE_SHARE, FEW_RARE_ROWS = 0.05, 200
@@ -80,7 +85,9 @@ def members_for(rows: int, positives: int, gpu_count: int) -> tuple[Member, ...]
         return RARE_LABEL
     if are_few(rows, positives):
         return FEW_ROWS
-    return (*MORE_ROWS, XGBOOST) if gpu_count else MORE_ROWS
+    if not gpu_count:
+        return MORE_ROWS
+    return (*MORE_ROWS, XGBOOST, NETWORK) if rows >= ROWS_FOR_NETWORKS else (*MORE_ROWS, XGBOOST)
 
 
 class Auto(Architecture[AutoConfiguration]):
@@ -112,6 +119,9 @@ class Auto(Architecture[AutoConfiguration]):
                     reached = early.reached or f"{len(early.models)} of {len(task.folds)} folds"
                     unfinished = f"Of {member.name}, there is only what was fitted until then: {reached}."
                 break
+            except MissingLibraryError as error:
+                members = tuple(each for each in members if each is not member)
+                session.note(f"auto left {member.name} out. {error}")
         if ended and not fitted:
             raise ended
         # Only a scorecard that is alone may lack folds.
@@ -137,7 +147,7 @@ def _fit(member: Member, task: FitTask, session: FitSession) -> list[LogOddsMode
     labels = task.examples.labels
     configuration = member.configuration.resolved(len(labels), int(labels.sum()))
     # LightGBM's GPU code is no faster than its code for processors.
-    hardware = task.hardware if member.architecture == "xgboost" else replace(task.hardware, gpu_count=0)
+    hardware = task.hardware if member.architecture in ("xgboost", "tabm") else replace(task.hardware, gpu_count=0)
     return family_of(member.architecture).fit_folds(configuration, replace(task, hardware=hardware), session)
 
 

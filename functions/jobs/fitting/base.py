@@ -10,6 +10,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from shared.errors import JobFailedError
 from shared.propensity.architectures.configuration import ArchitectureConfiguration
 from shared.propensity.features import Matrix
 from shared.propensity.holdouts import Labels, Mask
@@ -42,11 +43,15 @@ class Examples:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What fitting may use: CPU threads, and a GPU when ``gpu_count`` is above 0: the one with this number."""
+    """What fitting may use: CPU threads, and a GPU when ``gpu_count`` is above 0: the one with this number.
+
+    ``processes`` fit on this machine at the same time.
+    """
 
     threads: int
     gpu_count: int = 0
     gpu: int = 0
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,10 @@ def threads_for(cells: int, processes: int = 1) -> int:
     """As many threads as a process has processors for itself, fewer where the data are too few to share."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(available // processes, cells // CELLS_FOR_A_THREAD))
+
+
+class MissingLibraryError(JobFailedError):
+    """Error raised when a library is missing that only some containers have."""
 
 
 class EndedEarlyError(Exception):

@@ -12,13 +12,14 @@ import numpy.typing as npt
 
 from functions.jobs.container import Container
 from functions.jobs.fitting.base import Examples, Hardware, TrainingStoppedError, fit_each, threads_for
+from functions.jobs.fitting.tabm import TabM, fit_network
 from functions.jobs.fitting.xgboost import XGBoost, fit_batches
 from functions.jobs.modelling.copies import MAX_HASHES, Hashes, keep_hashes, row_hashes
 from functions.jobs.modelling.score_rules import choose_score_rule
 from functions.jobs.modelling.training import Observer, Session
 from functions.jobs.progress import ProgressReporter, webhook_sender
 from functions.jobs.sharded.agreement import Agreement, SharedPlan
-from functions.jobs.sharded.encoded import EncodedRows, Folds
+from functions.jobs.sharded.encoded import EncodedRows, Folds, joined_rows
 from functions.jobs.sharded.group import Group
 from functions.jobs.sharded.hosts import Hosts
 from functions.jobs.sharded.memory import free_bytes
@@ -30,12 +31,18 @@ from functions.jobs.train.session import training_session
 from shared.connectors.downloads import ClientFactory
 from shared.errors import JobFailedError
 from shared.models.job import TrainingJob
-from shared.propensity.architectures.configuration import ArchitectureConfiguration
-from shared.propensity.architectures.registry import validate_configuration
+from shared.propensity.architectures.configuration import (
+    ArchitectureConfiguration,
+    TabMConfiguration,
+    XGBoostConfiguration,
+)
+from shared.propensity.architectures.registry import names_beyond_memory, validate_configuration
 from shared.propensity.log_odds import LogOddsModel, mean
 
 # Of a cell that XGBoost keeps as a step, by row and by column.
 BYTES_A_STEP = 8
+# Of a cell that a network reads, encoded and as a tensor: the rows are all in the memory.
+BYTES_A_NETWORK_CELL = 16
 _JUDGED = np.dtype([("label", "f4"), ("log_odds", "f8")])
 
 
@@ -248,12 +255,39 @@ class _Fitting:
         if model := session.finished(index):
             return model
         session.check()
-        configuration, worker = self.agreement.configuration, self.worker
+        if isinstance(self.agreement.configuration, TabMConfiguration):
+            model = self._network(self.agreement.configuration, index, session)
+        else:
+            model = self._trees(self.agreement.configuration, index, session)
+        return session.finish(index, model)
+
+    def _network(self, configuration: TabMConfiguration, index: int, session: Session) -> LogOddsModel:
+        worker = self.worker
+        columns = len(self.agreement.schema_.columns)
+        cells = columns * int(self.encoded.counts()[0])
+        if worker.group.any(flag=cells * BYTES_A_NETWORK_CELL > free_bytes(worker.shares)):
+            raise JobFailedError(
+                f"The rows do not fit into the memory of {worker.group.size} workers. Use more or larger instances, or "
+                f"an architecture that reads larger data from disk: {names_beyond_memory()}."
+            )
+        fitted, validation = (
+            joined_rows(self.encoded.fold(self.folds, index, validates=side), columns) for side in (False, True)
+        )
+        hardware = Hardware(threads_for(cells, worker.shares), self.job.gpu_count, worker.share, worker.shares)
+        resume = session.resume(index)
+        watcher = session.watch(index, configuration.patience, TabM.suffix)
+        categorical, seed = self.agreement.schema_.categorical, self.seed + index
+        return fit_network(
+            configuration, fitted, validation, categorical, hardware, seed, watcher, resume, worker.group
+        )
+
+    def _trees(self, configuration: XGBoostConfiguration, index: int, session: Session) -> LogOddsModel:
+        worker = self.worker
         columns = len(self.agreement.schema_.columns)
         cells = columns * int(self.encoded.counts()[0])
         hardware = Hardware(threads_for(cells, worker.shares), self.job.gpu_count, worker.share)
         resume = session.resume(index)
-        model = fit_batches(
+        return fit_batches(
             configuration,
             partial(self.encoded.fold, self.folds, index, validates=False),
             partial(self.encoded.fold, self.folds, index, validates=True),
@@ -265,7 +299,6 @@ class _Fitting:
             resume,
             self._cache(index, cells),
         )
-        return session.finish(index, model)
 
     def _cache(self, index: int, cells: int) -> Path | None:
         """Returns the beginning of the files that hold the steps of columns, if the memory can't in any worker."""

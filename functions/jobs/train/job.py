@@ -116,7 +116,7 @@ def fit(
     session = training_session(job, resolved, container.checkpoints, progress)
     family, hardware = family_of(job.architecture), Hardware(threads_for(fitted.matrix.size), job.gpu_count)
     task = FitTask(fitted, folds, schema.categorical, hardware, seed)
-    progress.expect(family.models_with_rounds(task), getattr(resolved, "n_estimators", None))
+    progress.expect(family.models_with_rounds(task), resolved.most_rounds)
     stopped: TrainingStoppedError | None = None
     try:
         models = family.fit_folds(resolved, task, session)

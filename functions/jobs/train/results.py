@@ -15,6 +15,7 @@ from shared.propensity.artifacts import require_scorable
 from shared.propensity.checkpoints import (
     CALIBRATED_VERSION,
     FORMAT_VERSION,
+    NETWORK_VERSION,
     StoredCheckpoint,
     library_versions,
     write_checkpoint,
@@ -44,7 +45,7 @@ class Result:
 def write_result(folder: Path, job: TrainingJob, plan: DataPlan, result: Result) -> None:
     """Writes the checkpoint, and its metrics to stdout. Raises JobFailedError if predictions could not use it."""
     checkpoint = StoredCheckpoint(
-        format_version=CALIBRATED_VERSION if result.rule.calibration else FORMAT_VERSION,
+        format_version=_format_version(result),
         training_id=job.training_id,
         created_at=datetime.now(UTC),
         architecture=job.architecture,
@@ -71,6 +72,13 @@ def write_result(folder: Path, job: TrainingJob, plan: DataPlan, result: Result)
     for name, value in result.measurement.metrics.items():
         if value is not None:
             print(f"metric {name}={value:.6f} step=0", flush=True)  # noqa: T201 - SageMaker reads stdout
+
+
+def _format_version(result: Result) -> int:
+    """Returns the oldest version that has all parts of the checkpoint, so that older readers read what they can."""
+    if result.model.networks:
+        return NETWORK_VERSION
+    return CALIBRATED_VERSION if result.rule.calibration else FORMAT_VERSION
 
 
 def remarks(

@@ -100,6 +100,7 @@ def _end(
         size_bytes=artifact.size_bytes,
         target=metadata.target,
         threshold=metadata.threshold,
+        explains_exactly=metadata.explains_exactly,
         threshold_rule=metadata.threshold_rule or None,
         training_id=training.id,
     )
