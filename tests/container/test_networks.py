@@ -15,8 +15,9 @@ from shared.models.job import MetricName, TrainingJob
 from shared.propensity.architectures.configuration import TabMConfiguration
 from shared.propensity.checkpoints import Scorer
 from shared.propensity.log_odds import LogOddsModel, mean
-from tests.container.test_jobs import FreshContainer, ended
+from tests.container.test_jobs import SECONDS_TO_WAIT, FreshContainer, ended
 from tests.fixtures.environments import TORCH
+from tests.functional.jobs import test_workers
 from tests.functional.jobs.conftest import Box, Cloud, training
 from tests.functional.jobs.test_process import wait_for_saved_rounds
 from tests.functional.jobs.test_train import customers, run
@@ -136,8 +137,9 @@ def test_a_container_trains_with_its_own_pytorch_what_scores_without_it(
 
 @pytest.fixture
 def beside_torch(torch_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gives PyTorch to the jobs that this process starts."""
+    """Gives PyTorch to the jobs that this process starts, and the time to import it on a busy machine."""
     monkeypatch.setenv("PYTHONPATH", str(torch_folder))
+    monkeypatch.setattr(test_workers, "SECONDS_TO_WAIT", SECONDS_TO_WAIT)
 
 
 def wide(cloud: Cloud, rows: int, **settings: Any) -> TrainingJob:
@@ -166,7 +168,7 @@ def test_a_worker_that_dies_ends_all_with_the_reason_and_all_go_on_from_the_save
     job = job.model_copy(update={"save_interval_seconds": 0})
     boxes = instances(tmp_path, cloud)
     processes = start(boxes, job)
-    wait_for_saved_rounds(boxes[0], 0, 120)
+    wait_for_saved_rounds(boxes[0], 0, SECONDS_TO_WAIT)
     [worker] = workers_of(processes[1])
     os.kill(worker, signal.SIGKILL)
     codes = [code for code, _, _ in ended_both(processes)]
