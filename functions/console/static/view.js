@@ -136,20 +136,28 @@ export const Table = ({ label, columns, rows, empty, keyOf = (row) => row.id, se
       </div>`
     : html`<${Empty}>${empty || "Nothing yet."}<//>`;
 
+// Reads a page. A search may stop before it finds a row: it goes on from there.
+async function nextRows(load, after, count) {
+  let page = await load(after, count);
+  while (!page.data.length && page.has_more && page.next_after) page = await load(page.next_after, count);
+  return page;
+}
+
 // A list that pages by the API's cursors.
 export function List({ load, inputs = [], label, columns, empty, every, isMoving, keyOf, cursor = (rows) => rows.at(-1).id }) {
-  const first = useLoad(() => load(undefined), inputs, { every, isMoving: (page) => Boolean(isMoving && page.data.some(isMoving)) });
+  const first = useLoad(() => nextRows(load, undefined, 0), inputs, { every, isMoving: (page) => Boolean(isMoving && page.data.some(isMoving)) });
   const [more, setMore] = useState({ rows: [], has_more: null });
   useEffect(() => setMore({ rows: [], has_more: null }), inputs);
-  const [next, loading, error] = useTask(async (rows) => {
-    const page = await load(cursor(rows), rows.length);
-    setMore((old) => ({ rows: [...old.rows, ...page.data], has_more: page.has_more }));
+  const [next, loading, error] = useTask(async (rows, after) => {
+    const page = await nextRows(load, after || cursor(rows), rows.length);
+    setMore((old) => ({ ...page, rows: [...old.rows, ...page.data] }));
   });
   return html`<${Loaded} state=${first}>${(page) => {
     const rows = [...page.data, ...more.rows];
+    const last = more.has_more === null ? page : more;
     return html`<${Table} label=${label} columns=${columns} rows=${rows} empty=${empty} keyOf=${keyOf} />
       <${Problem} error=${error} />
-      ${(more.has_more ?? page.has_more) && html`<p><button onClick=${() => next(rows)} disabled=${loading}>Show more</button></p>`}`;
+      ${last.has_more && html`<p><button onClick=${() => next(rows, last.next_after)} disabled=${loading}>Show more</button></p>`}`;
   }}<//>`;
 }
 
