@@ -331,10 +331,10 @@ GROUPS = (
         Grants(
             reads=("catalog", "checkpoint", "checkpoint_alias", "insight_policy", "prediction_part"),
             writes=("prediction", "run_output", "connector", "job", *SPACE_USAGE),
-            # A run is checked against the model and the scans of its files, and planned.
-            gets=(CONNECTOR_FILES, SCAN_FILES, TRAINING_FILES),
+            # A run is checked against the model and the scans of its files, and planned. A restart renews the plan.
+            gets=(CONNECTOR_FILES, RUN_FILES, SCAN_FILES, TRAINING_FILES),
             puts=(RUN_FILES,),
-            lists=(CONNECTOR_FILES, SNAPSHOT_FILES, TRAINING_FILES),
+            lists=(CONNECTOR_FILES, SNAPSHOT_FILES, TRAINING_FILES, *SPACE_FOLDERS),
             reads_parameters=(CONNECTOR_CREDENTIALS,),
             assumes_customer_roles=True,
             starts=(Workflow.PREDICTION,),
@@ -360,9 +360,9 @@ GROUPS = (
             ),
             # A run that ends early releases its reserved contacts.
             writes=("decision_run", "run_output", "connector", "insight_contact", "job", *SPACE_USAGE),
-            gets=(CONNECTOR_FILES, SCAN_FILES),
+            gets=(CONNECTOR_FILES, RUN_FILES, SCAN_FILES),
             puts=(RUN_FILES,),
-            lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
+            lists=(CONNECTOR_FILES, SNAPSHOT_FILES, *SPACE_FOLDERS),
             reads_parameters=(CONNECTOR_CREDENTIALS,),
             assumes_customer_roles=True,
             starts=(Workflow.DECISION_RUN,),
@@ -386,7 +386,7 @@ GROUPS = (
     ),
     group(
         "inference-logs",
-        Grants(reads_logs=(*LOGGED_CHATS, "log_user", "log_model", "log_correlation", "log_rollup")),
+        Grants(reads=("member",), reads_logs=(*LOGGED_CHATS, "log_user", "log_model", "log_correlation", "log_rollup")),
         memory_mb=1024,
     ),
     group(
@@ -418,24 +418,27 @@ GROUPS = (
         "clients",
         # An erasure reaches everything that is stored about a customer.
         Grants(
-            reads=("action", "connector", "insight_policy"),
+            reads=("action", "connector", "insight_policy", "job"),
             writes=(
                 *ARGUMENTS,
                 "argument_comment",
                 "client_erasure",
+                "decision_run",
                 "insight",
                 "insight_contact",
                 "insight_reaction",
                 "persona",
                 "persona_key",
+                "prediction",
                 *REMOVAL,
+                "run_erasure",
             ),
             reads_logs=("log_correlation",),
             writes_logs=("log_text",),
             gets=(CONNECTOR_FILES, INSIGHT_FILES),
             puts=(CONNECTOR_FILES,),
             deletes=(CONNECTOR_FILES,),
-            lists=(CONNECTOR_FILES,),
+            lists=(CONNECTOR_FILES, RUN_FILES),
             erases=(CONNECTOR_FILES, INSIGHT_FILES),
         ),
         memory_mb=1769,
@@ -682,16 +685,19 @@ STEPS |= {
         step(
             Workflow.PREDICTION,
             "finish_prediction",
+            # Customers who were erased during the run are left out, by the policy's keys. Finished parts are removed.
             Grants(
-                reads=("prediction_part",),
-                writes=_RUN_END,
-                gets=(RUN_FILES,),
-                puts=(CONNECTOR_FILES,),
-                lists=(CONNECTOR_FILES,),
+                reads=("insight_policy", "run_erasure"),
+                writes=("prediction_part", *_RUN_END),
+                gets=(CONNECTOR_FILES, RUN_FILES),
+                puts=(CONNECTOR_FILES, RUN_FILES),
+                deletes=(RUN_FILES,),
+                lists=(CONNECTOR_FILES, RUN_FILES, *SPACE_FOLDERS),
             ),
-            memory_mb=1024,
+            memory_mb=3008,
             # Copies thousands of parts.
             timeout_seconds=900,
+            layers=(Layer.SCAN,),
         ),
         step(
             Workflow.PREDICTION,
@@ -733,12 +739,12 @@ STEPS |= {
             Workflow.DECISION_RUN,
             "finish_decision_run",
             Grants(
-                reads=("decision_run_part",),
-                writes=_DECISION_RUN_END,
-                gets=(RUN_FILES,),
+                reads=("run_erasure",),
+                writes=("decision_run_part", *_DECISION_RUN_END),
+                gets=(CONNECTOR_FILES, RUN_FILES),
                 puts=(CONNECTOR_FILES, RUN_FILES),
                 deletes=(RUN_FILES,),
-                lists=(CONNECTOR_FILES,),
+                lists=(CONNECTOR_FILES, RUN_FILES, *SPACE_FOLDERS),
             ),
             memory_mb=6144,
             # The scores of all customers.
@@ -803,8 +809,19 @@ RECONCILE_JOBS = event(
     replace(
         _CONVERGENCE,
         # Items that may name an object.
-        reads=(*_CONVERGENCE.reads, "expert_version", "insight", "score"),
-        writes=(*_CONVERGENCE.writes, "space", "membership", "member", *_REMAINING_DATA, "schema_drift"),
+        reads=("benchmark", "checkpoint", "expert_version", "insight", "run_erasure", "score", "space"),
+        writes=(
+            *_CONVERGENCE.writes,
+            "space",
+            "membership",
+            "member",
+            *_REMAINING_DATA,
+            "schema_drift",
+            "decision_run_part",
+            "prediction_part",
+        ),
+        # The manifest of an output, which may be another run's by then.
+        gets=(CONNECTOR_FILES,),
         deletes=(
             BOARD_FILES,
             CHAT_FILES,
@@ -812,11 +829,12 @@ RECONCILE_JOBS = event(
             EXPERT_FILES,
             INSIGHT_FILES,
             PIN_FILES,
+            RUN_FILES,
             SCAN_FILES,
             SNAPSHOT_FILES,
             TRAINING_FILES,
         ),
-        lists=(CHAT_FILES, CONNECTOR_FILES, PIN_FILES, SCAN_FILES, SNAPSHOT_FILES, TRAINING_FILES),
+        lists=(CHAT_FILES, CONNECTOR_FILES, PIN_FILES, RUN_FILES, SCAN_FILES, SNAPSHOT_FILES, TRAINING_FILES),
         writes_parameters=(CONNECTOR_CREDENTIALS, CLUSTER_TOKENS),
     ),
     timeout_seconds=240,

@@ -37,9 +37,12 @@ if TYPE_CHECKING:
     from shared.llm.token_cleaner import TokenCleaner
     from shared.models.job_limits import JobLimits
     from shared.network.address_guard import AddressGuard
+    from shared.runs.cleaning import RunCleaner
+    from shared.runs.erasures import Erasures
     from shared.runs.inputs import InputFinder
     from shared.runs.plans import Plans
     from shared.runs.publishing import Publisher
+    from shared.runs.store import Runs
     from shared.space_usage.storage import StorageUsages
     from shared.webhooks.queue import WebhookQueue
 
@@ -173,7 +176,19 @@ class Resources(Clients):
     def run_publisher(self) -> "Publisher":
         from shared.runs.publishing import Publisher
 
-        return Publisher(self.table, self.s3, self.connector_storages, self.run_plans)
+        return Publisher(self.table, self.s3, self.connector_storages, self.run_plans, self.storage_usages)
+
+    @cached_property
+    def run_erasures(self) -> "Erasures":
+        from shared.runs.erasures import Erasures
+
+        return Erasures(self.table, self.clock)
+
+    def run_cleaner(self, runs: "Runs[Any]") -> "RunCleaner":
+        """Returns what cleans up after the runs of one kind."""
+        from shared.runs.cleaning import RunCleaner
+
+        return RunCleaner(runs, self.connector_storages, self.run_plans, self.run_publisher, self.run_erasures)
 
     @cached_property
     def connector_cleaner(self) -> "ConnectorCleaner":

@@ -23,6 +23,7 @@ from shared.models.insight import (
     ExplainedCandidates,
     InsightCreate,
     InsightPolicy,
+    LimitLeft,
     RankedOffer,
     ScoreSource,
 )
@@ -61,6 +62,7 @@ class Decision:
     selection_probability: float | None = None
     channels: list[str] = field(default_factory=list)
     ledger_version: int = 0
+    limits: list[LimitLeft] = field(default_factory=list)
 
 
 class Decider:
@@ -96,6 +98,7 @@ class Decider:
             experiment_id=experiments.id,
             arm=rules.arm,
             ledger_version=decided.histories[0].version,
+            limits=[LimitLeft.of(*each) for each in decided.engagements[0].uses],
         )
         if not ranking:
             return decision

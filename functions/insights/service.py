@@ -13,7 +13,7 @@ from shared.clock import Clock, new_id
 from shared.decisions.words import GeneratedText, PromptFacts, content, plain_text
 from shared.dynamodb.repository import Idempotency
 from shared.dynamodb.table import Write, repeat_on_conflict
-from shared.errors import UnavailableError
+from shared.errors import UnavailableError, ValidationFailedError
 from shared.insights.exposures import ExposedMeanwhileError
 from shared.insights.ledger import LedgerChangedError, Report, ReportedContact
 from shared.insights.store import Insights
@@ -58,6 +58,8 @@ class InsightService:
 
         Raises ValidationFailedError for an unknown action, and UnknownModelError for an unknown language model.
         """
+        if idempotency is not None and request.dry_run:
+            raise ValidationFailedError.of("header.Idempotency-Key", "is not for a dry run, which stores nothing")
         if idempotency is not None:
             first = await in_thread(self._insights.answered, context.space_id, idempotency)
             if first is not None:
@@ -106,6 +108,9 @@ class InsightService:
                 ledger, version = self._insights.ledger, decision.ledger_version
                 also = ledger.reservation(context.space_id, decision.client.key, reported, version)
             insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
+            if request.dry_run:
+                insight.dry_run = True
+                return decision, insight, insight
             return decision, insight, self._keep(context, insight, decision, idempotency, correlation_id, also)
 
         return repeat_on_conflict(
@@ -148,6 +153,7 @@ class InsightService:
             arm=decision.arm.name if decision.arm else None,
             experiment_id=decision.experiment_id if decision.arm else None,
             finish_reason=FinishReason.CONTROL if decision.withheld_action_id else FinishReason.NO_ELIGIBLE_ACTION,
+            limits=decision.limits,
             selection_probability=decision.selection_probability,
             withheld_action_id=decision.withheld_action_id,
             offers=decision.offers,

@@ -230,18 +230,20 @@ class Scores:
             if after[0] is None:
                 return found
         if wanted := limit - len(found):
-            falling = self._between(ranking, ranking.sort_key(""), top, wanted, newest_first=True)
-            if len(falling) == wanted:
-                # Equal values are read with descending ids, and the list may not have all of them. So the last group
-                # of equal values is read again with ascending ids.
-                last = falling[-1].value
-                falling = [entry for entry in falling if entry.value != last]
-                group = ranking.sort_key(encode_value(last), "")
-                falling += self._between(ranking, group, f"{group}~", wanted - len(falling))
-            found += sorted(falling, key=lambda entry: (-(entry.value or 0.0), entry.checkpoint_id))
+            found += self._falling(ranking, top, wanted)
         if wanted := limit - len(found):
             found += self._between(ranking, ranking.sort_key(WITHOUT_VALUE), ranking.sort_key("~~"), wanted)
         return found
+
+    def _falling(self, ranking: Ranking, top: str, limit: int) -> list[ScoreEntry]:
+        """Returns the entries before ``top`` in the order of falling values, and of the ids of equal ones."""
+        falling = self._between(ranking, ranking.sort_key(""), top, limit, newest_first=True)
+        if len(falling) == limit and (last := falling[-1].value) is not None:
+            # Equal values are read with descending ids, and the list may not have all of them. So the last group of
+            # equal values is read again with ascending ids.
+            falling = [entry for entry in falling if entry.value != last]
+            falling += self.equal(ranking, last, limit - len(falling))
+        return sorted(falling, key=lambda entry: (-(entry.value or 0.0), entry.checkpoint_id))
 
     def _between(
         self, ranking: Ranking, first: str, last: str, limit: int, *, newest_first: bool = False
@@ -252,13 +254,21 @@ class Scores:
         )
         return [_entry(item) for item in items]
 
+    def equal(self, ranking: Ranking, value: float, limit: int) -> list[ScoreEntry]:
+        """Returns the entries with this value, in the order of their checkpoints."""
+        group = ranking.sort_key(encode_value(value), "")
+        return self._between(ranking, group, f"{group}~", limit)
+
     def better(self, ranking: Ranking, value: float, limit: int, *, higher: bool) -> list[ScoreEntry]:
-        """Returns the entries with the next higher, or lower, values than this one, the nearest first."""
+        """Returns the entries with the next higher, or lower, values than this one, the nearest first.
+
+        Of equal values, those with the first ids are returned.
+        """
         own = ranking.sort_key(encode_value(value))
         if higher:
             # "$" sorts directly after "#".
             return self._between(ranking, f"{own}$", ranking.sort_key(_BEHIND_VALUES), limit)
-        return self._between(ranking, ranking.sort_key(""), own, limit, newest_first=True)
+        return self._falling(ranking, own, limit)
 
     def count(self, ranking: Ranking) -> int:
         """Returns the number of measured checkpoints, with or without a value."""

@@ -12,6 +12,9 @@ from shared.observability import measure
 MAX_ERROR_LENGTH = 2000
 CAPACITY_ERRORS = ("CapacityError", "InsufficientInstanceCapacity", "InsufficientCapacity", "ResourceLimitExceeded")
 
+# The error of an execution that was stopped on request.
+STOPPED_ERROR = "Stopped"
+STOPPED_BY_MEMBER = "A member stopped it before there was a model to keep."
 _DEFECT = "An error on our side stopped the job. Start it again. If it fails again, send its id to support."
 _TIMED_OUT = "The job exceeded its time limit. Start it again with less data or fewer rounds."
 _NO_SPOT = "AWS had no spot machine for long enough. Start the job again."
@@ -63,6 +66,8 @@ def explain(error: str, cause: str) -> Failure:
         text = str(details.get("ExitMessage") or "")
         reason = explain_reason(str(details.get("FailureReason") or ""))
         return _failed(text or reason, is_ours=not text or UNEXPECTED_JOB_ERROR in text)
+    if error == STOPPED_ERROR:
+        return Failure(JobStatus.STOPPED, cause or _STOPPED)
     if error == "JobFailedError":
         return _failed(cause or _DEFECT)
     if "Timeout" in error:

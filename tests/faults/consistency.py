@@ -34,6 +34,7 @@ CHECKS: tuple[Callable[[StoredItems], Problems], ...] = (
     log_checks.audit_chains,
     log_checks.audited_writes,
     log_checks.rollups,
+    object_checks.spaces,
     object_checks.owners,
     object_checks.jobs,
 )

@@ -1,5 +1,6 @@
 """Checks of trainings, evaluations, scans and their results."""
 
+import re
 from collections import Counter
 from itertools import product
 
@@ -7,6 +8,8 @@ from shared.evaluations.scores import encode_value
 from shared.models.job import MetricName
 from tests.faults.stored_items import FINAL, Problems, StoredItems
 
+# The names of jobs begin with the kind of their record, and some end with a number.
+ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 JOBS = ("training", "evaluation", "scan", "prediction", "decision_run")
 
 
@@ -57,20 +60,25 @@ def runs(items: StoredItems) -> Problems:
     for kind in ("prediction", "decision_run"):
         for space_id, sk, run in items.of(kind):
             if run["status"] not in FINAL and (output := run.get("output")):
-                wanted.add((space_id, f"{output['connector_id']}#{output['folder']}", sk))
+                wanted.add((space_id, output["connector_id"], sk, output["folder"]))
         for pk, parts in items.partitions.items():
             if pk.startswith(f"{kind}_part#"):
                 done = [sk for sk in parts if sk.startswith("part#")]
                 if (total := parts.get("totals", {}).get("parts", 0)) != len(done):
                     yield f"{pk}: {total} parts are counted, and {len(done)} are finished"
-    found = {(space_id, sk, item["run_id"]) for space_id, sk, item in items.under("run_output")}
+    found = {
+        (space_id, sk, name.removeprefix("folder#"), folder)
+        for space_id, sk, item in items.under("run_output")
+        for name, folder in item.items()
+        if name.startswith("folder#")
+    }
     yield from (f"{taken} is a folder without a run, or a run without its folder" for taken in sorted(wanted ^ found))
 
 
 def running_jobs(items: StoredItems) -> Problems:
-    """Finds SageMaker jobs whose training or evaluation has ended or was deleted, and second ones of the same."""
+    """Finds SageMaker jobs whose training, evaluation or run has ended or was deleted, and second ones of the same."""
     unfinished = items.partitions.get("job#open", {}).keys()
-    owners = [name.partition("-")[2].rpartition("-")[0] for name in items.running_jobs]
+    owners = [(ID.findall(name) or [""])[0] for name in items.running_jobs]
     for name, owner in zip(items.running_jobs, owners, strict=True):
         if owner not in unfinished:
             yield f"the SageMaker job {name} runs, and its record does not"

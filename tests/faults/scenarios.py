@@ -21,7 +21,7 @@ from tests.faults.limit_checks import PLENTY, wrong_limits, wrong_logs
 from tests.faults.lost_responses import lost_responses
 from tests.faults.machines import machines
 from tests.faults.neighbour import neighbour
-from tests.faults.storm_client import StormClient
+from tests.faults.storm_client import CONTACT_LIMIT, StormClient
 from tests.fixtures.audit import watch_table
 from tests.fixtures.evaluations import add_checkpoint
 from tests.fixtures.trainings import add_benchmark, space_of, training_request
@@ -64,6 +64,8 @@ def _storm(platform: EmulatedPlatform, seed: int, skews: Sequence[timedelta], ra
         "/api-keys", json={"name": "Batch", "scopes": ["read", "write", "chat", "arguments:approve"], "limits": PLENTY}
     )
     offered = _insights(owner)
+    policy = {"contact_limits": [{"contacts": CONTACT_LIMIT, "days": 7}], "reservation_minutes": 60 * 24 * 7}
+    owner.put("/insights/policy", json=policy).raise_for_status()
     mails = UnreliableMails(dice, rate)
     clients = []
     for number, skew in enumerate(skews):

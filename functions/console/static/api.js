@@ -82,6 +82,16 @@ export async function all(listPath, query = {}, most = 1000) {
   return rows;
 }
 
+// Reads the page of a numbered list that follows the rows read before.
+export async function numbered(listPath, query, read) {
+  const size = query.page_size || query.pageSize;
+  const response = await send("GET", listPath, { query: { ...query, page: 1 + Math.floor(read / size) } });
+  const found = await response.json();
+  if (!Array.isArray(found)) return found;
+  const more = response.headers.get("X-Has-More") === "true";
+  return { data: found, count: Number(response.headers.get("X-Total-Count")), has_more: more };
+}
+
 // Yields the JSON of each server-sent event of a response.
 export async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -89,6 +89,7 @@ def test_a_stopped_run_that_still_settles_changes_nothing_of_its_restart(
                 self._offers,
                 self._table,
                 self._plans,
+                self._erasures,
                 self._s3,
                 self._clock,
             )
@@ -165,7 +166,7 @@ def test_the_recount_knows_what_runs_store(runs: Runs) -> None:
         return [*job_checks.runs(items), *insight_checks.reactions(items)]
 
     assert problems() == []
-    resources.table.write(delete(Key(f"run_output#{runs.lab.space_id}", f"{runs.target}#open")))
+    resources.table.write(delete(Key(f"run_output#{runs.lab.space_id}", runs.target)))
     resources.table.write(delete(Key(f"decision_run_part#{runs.lab.space_id}#{open_run['id']}", "totals")))
     assert [("parts are counted" in each, "without its folder" in each) for each in problems()] == [
         (True, False),

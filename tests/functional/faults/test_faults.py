@@ -30,6 +30,9 @@ EXPECTED_PROBLEMS = (
     "runs, and its record does not",
     "runs beside another one",
     "is of no training",
+    "spaces/s/pins/c-1.json is of no space",
+    "is of a kind that no check knows",
+    "is of no scan",
     "remains of a training without a model",
     "the pins spaces/s/pins/c-1.json remain",
 )
@@ -97,9 +100,13 @@ def test_the_checks_find_inconsistent_items() -> None:
         values = {"status": "failed", "checkpoint_ids": [], "pins": {"c": "spaces/s/pins/c-1.json"}}
         resources.table.write(put(Key("training#s#deleted", ended), values))
         objects = [f"spaces/s/trainings/{each}/input/job.json" for each in (ended, job)]
-        running = [f"training-{job}-{number}" for number in (1, 2)]
+        run = Key("job#open", new_id())
+        resources.table.write(put(run, {}))
+        running = [*(f"training-{job}-{number}" for number in (1, 2)), f"decision-run-{run.sk}"]
         items = read_items(resources.dynamodb, TABLE)
-        stored = StoredItems(items, objects=[*objects, "spaces/s/pins/c-1.json"], running_jobs=running)
+        strange = [f"spaces/{space_id}/{kind}/list.json" for kind in ("results", f"scans/{new_id()}")]
+        stored = StoredItems(items, objects=[*objects, *strange, "spaces/s/pins/c-1.json"], running_jobs=running)
         found = "\n".join(find_problems(stored))
         for problem in EXPECTED_PROBLEMS:
             assert problem in found
+        assert f"decision-run-{run.sk} runs" not in found
