@@ -79,7 +79,7 @@ class PredictionService(RunControl[PredictionRun, PredictionCreate]):
             idempotency,
             inputs,
             PredictionSettings(artifact=checkpoint.artifact, contributions=request.contributions, key_columns=keys),
-            rows_per_second=_rows_a_second(has_networks=not checkpoint.explains_exactly, explained=request.contributions),
+            rows_per_second=_rows_a_second(exact=checkpoint.explains_exactly, explained=request.contributions),
             part_rows=PART_ROWS,
             id=run_id,
             created_at=self._clock(),
@@ -97,7 +97,8 @@ class PredictionService(RunControl[PredictionRun, PredictionCreate]):
             raise ConflictError(f"The checkpoint {run.checkpoint_id} was deleted. Start another run.")
 
 
-def _rows_a_second(*, has_networks: bool, explained: bool) -> int:
-    if has_networks:
+def _rows_a_second(*, exact: bool, explained: bool) -> int:
+    # Only networks explain by estimates.
+    if not exact:
         return EXPLAINED_NETWORK_ROWS_A_SECOND if explained else NETWORK_ROWS_A_SECOND
     return EXPLAINED_ROWS_A_SECOND if explained else ROWS_A_SECOND
