@@ -84,9 +84,21 @@ REQUEST_BODY = ParserBound("Body of a request", 400 * MIB, 10, "400 or 413", siz
 ARGUMENT = ParserBound(
     "Text of an argument, with facts of 40,000 characters", 64 * MIB, 5, _INVALID, characters=10_000, depth=16
 )
+# The chats' function has 15 minutes, and a thread searches long texts.
+JUDGED_TEXT = ParserBound("Text that the guard searches for blocked words", 640 * MIB, 60, "413", size_bytes=6 * MIB)
+CONDITION = ParserBound(
+    "Condition of an action, with a client of 100 KB", 64 * MIB, 5, "it does not hold", characters=1_000, depth=32
+)
+SCORED_ROW = ParserBound("Value of a row to score", 64 * MIB, 5, "the value counts as missing", size_bytes=6 * MIB)
 TOOL_SCHEMA = ParserBound("JSON schema of a tool", 64 * MIB, 5, _INVALID, characters=100_000, depth=100)
 MODEL_ANSWER = ParserBound("Answer of a language model's server", 400 * MIB, 10, _UPSTREAM, size_bytes=16 * MIB)
 MODEL_EVENT = ParserBound("Event in a stream of such a server", 64 * MIB, 10, _UPSTREAM, size_bytes=MIB)
+CLUSTER_METRICS = ParserBound(
+    "Metrics of a cluster's server", 64 * MIB, 5, "the cluster's status lacks them", size_bytes=2 * MIB
+)
+CLUSTER_NODES = ParserBound(
+    "Page of a cluster manager's nodes", 700 * MIB, 10, "the manager is `unreachable`", size_bytes=32 * MIB
+)
 STORAGE_ANSWER = ParserBound(
     "Answer of a customer's S3 endpoint, but files", 400 * MIB, 10, _CONNECTOR, size_bytes=4 * MIB
 )

@@ -32,7 +32,8 @@ _TAG = re.compile(r"</?[a-z!][^<>]{0,200}>", re.IGNORECASE)
 _HYPHENATED = re.compile(r"[-\u2010\u00ad]\r?\n[ \t]*")
 _DIGITS = {"0": "o", "1": "il", "3": "e", "4": "a", "5": "s", "7": "t"}
 _SIGNS = str.maketrans({"@": "a", "$": "s", "!": "i", "\u20ac": "e", "|": "l"})
-_SIGN_IN_A_WORD = re.compile(r"(?:(?<=[^\W\d_])|(?=[@$!\u20ac|]+[^\W\d_]))[@$!\u20ac|]+")
+# Each run of signs is read once: a search from each of its signs would take the square of its length.
+_SIGN_IN_A_WORD = re.compile(r"(?<=[^\W\d_])[@$!\u20ac|]+|(?<![@$!\u20ac|])[@$!\u20ac|]++(?=[^\W\d_])")
 _NAMED_LETTER = re.compile(
     r"(?:NEGATIVE (?:SQUARED|CIRCLED) LATIN CAPITAL|REGIONAL INDICATOR SYMBOL|LATIN) LETTER (?:SMALL CAPITAL )?([A-Z])"
 )

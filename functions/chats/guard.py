@@ -33,7 +33,7 @@ REMEMBERED_TEXTS = 2000
 BLOCKED_WORD = "blocked_word"
 CATEGORIES = ("violence", "hate", "sexual", "self_harm", "crime", "personal_data", "prompt_injection", "other")
 _SENTENCE_END = re.compile(r"[.!?](?=\s)|[\u3002\uff01\uff1f\n]")
-_FRAME = re.compile(r"<(\s*/?\s*text\s*)>", re.IGNORECASE)
+_FRAME = re.compile(r"<(\s*+(?:/\s*+)?text\s*+)>", re.IGNORECASE)
 _REASON_CHARACTERS = 300
 
 _INSTRUCTIONS = (

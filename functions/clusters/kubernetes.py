@@ -8,7 +8,7 @@ import math
 import re
 import ssl
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import aiohttp
@@ -115,7 +115,7 @@ def quantity(text: Any) -> float:
         return 0.0
     try:
         number = float(Decimal(match[1]) * _SUFFIXES.get(match[2] or "", Decimal(1)))
-    except (InvalidOperation, OverflowError):
+    except ArithmeticError:
         return 0.0
     return number if math.isfinite(number) and abs(number) < QUANTITY_LIMIT else 0.0
 

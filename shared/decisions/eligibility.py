@@ -84,7 +84,7 @@ class Engagement:
     def removal(self, action: Action, client: ClientConditions) -> Removal | None:
         """Returns the first rule that forbids to offer the action to the client."""
         if action.id not in self._removals:
-            self._removals[action.id] = _ineligible(action, self.now, self.policy), self._engaged(action)
+            self._removals[action.id] = _ineligible(action, self.now, self.policy), self.engaged(action)
         ineligible, engaged = self._removals[action.id]
         return ineligible or self._fails_condition(action, client) or engaged
 
@@ -96,7 +96,8 @@ class Engagement:
                 return Removal(Rule.CONDITION, owner, failed)
         return None
 
-    def _engaged(self, action: Action) -> Removal | None:
+    def engaged(self, action: Action) -> Removal | None:
+        """Returns the rule about contacts and reactions that forbids to offer the action, if one does."""
         channels = [action.channel] if action.channel else self.channels
         return self._suppressed(action) or self._contacted_enough(action, channels)
 

@@ -304,6 +304,7 @@ TABLE: dict[str, AccessRule] = {
     "GET /trainings": _permitted("trainings:list", READ),
     "POST /trainings": _permitted("trainings:create", WRITE),
     "DELETE /trainings/{id}": _permitted("trainings:delete", WRITE),
+    "POST /trainings/{id}/stop": _permitted("trainings:update", WRITE),
     "GET /trainings/{id}": _permitted("trainings:get", READ),
     "GET /trainings/{id}/report": _permitted("trainings:get", READ),
     "GET /trainings/{id}/logs": _permitted("trainings:get", READ),

@@ -24,9 +24,11 @@ _CONFIGS = (
     "stdlib: {exclude_functions: [{name: matches}, {name: _+_}]}",
     "stdlib: {exclude_functions: [{name: matches}]}",
 )
-# A condition with a loop repeats its work, by CEL's own limit at most 10,000 times. So what it repeats is small.
+# A condition with a loop repeats its work, by CEL's own limit at most 10,000 times. So what it repeats is small: the
+# limits are for each begun hundred characters of the condition.
 LOOP_VALUES = 1000
 LOOP_CHARACTERS = 10_000
+_LOOP_LENGTH = 100
 # Compiled conditions that are kept between requests.
 _KEPT = 4096
 _WHOLE_NUMBERS = range(-(2**63), 2**63)
@@ -125,7 +127,6 @@ class ClientConditions:
         self._given = fields
         self._now = now
         self._activation: cel.Activation | None = None
-        self._is_small: bool | None = None
         self._tested: dict[str, Failed | None] = {}
 
     @cached_property
@@ -147,9 +148,8 @@ class ClientConditions:
             compiled = _compiled(condition)
         except ValueError as error:
             return Failed(condition, f"cannot be read: {error}")
-        if compiled.has_loop and not self._fits_loops():
-            limits = f"{LOOP_VALUES:,} values or {LOOP_CHARACTERS:,} characters"
-            return Failed(condition, f"has a loop, and the client has more than {limits}")
+        if compiled.has_loop and (excess := self._excess(condition)):
+            return Failed(condition, excess)
         if self._activation is None:
             self._activation = _environments()[0].Activation({"client": self._fields, "now": self._now})
         try:
@@ -160,12 +160,21 @@ class ClientConditions:
             return None
         return Failed(condition, "does not hold" if result is False else "cannot be decided", self._fields)
 
-    def _fits_loops(self) -> bool:
-        if self._is_small is None:
-            text = json.dumps(self._fields, ensure_ascii=False, default=str)
-            # Each value but the last of a list or object has a comma after it.
-            self._is_small = len(text) <= LOOP_CHARACTERS and text.count(",") < LOOP_VALUES
-        return self._is_small
+    def _excess(self, condition: str) -> str | None:
+        """Returns why the client is too large for a condition with a loop."""
+        hundreds = -(-len(condition) // _LOOP_LENGTH)
+        characters, values = LOOP_CHARACTERS // hundreds, LOOP_VALUES // hundreds
+        if self._size[0] <= characters and self._size[1] <= values:
+            return None
+        limits = f"{values:,} values or {characters:,} characters"
+        return f"has a loop of {len(condition):,} characters, and the client has more than {limits}"
+
+    @cached_property
+    def _size(self) -> tuple[int, int]:
+        """Returns the number of characters and of values of the client."""
+        text = json.dumps(self._fields, ensure_ascii=False, default=str)
+        # Each value but the last of a list or object has a comma after it.
+        return len(text), text.count(",") + 1
 
 
 def _values(fields: Mapping[str, Any], condition: str) -> str:

@@ -41,7 +41,8 @@ BOOLEAN_SPELLINGS = {
 }
 BOOLEAN_TEXTS = BOOLEAN_SPELLINGS | {"1": True, "1.0": True, "0": False, "0.0": False}
 # Character classes are spelled out: \d and \s mean different things in Python and in Rust.
-NUMBER_PATTERN = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?$"
+# Digits can match in one way only, or a long text that is almost a number would take the square of its length.
+NUMBER_PATTERN = r"^[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?$"
 # What a value of each kind has to be; any text is a category.
 EXPECTED = {"numeric": "a number", "boolean": "true or false", "datetime": "a date or time such as 2026-01-31"}
 # An example of a date in an error's message.

@@ -16,8 +16,10 @@ REFUSED = {
     "wide CSV": {"too many columns.csv"},
     "JSON Lines": {"new keys in each line.jsonl", "deep after the first lines.jsonl"},
     "schemas": {"loop", "doubled references", "deep", "backtracking", "repetitions", "foreign dialect"},
+    "conditions": {"long condition"},
     "events": {"deep event"},
     "answers": {"deep"},
+    "nodes": {"deep", "too long"},
     "listings": {"too long", "entities"},
     "messages": {"huge message", "negative message", "unknown message", "short message"},
 }

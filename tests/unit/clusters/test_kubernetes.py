@@ -20,6 +20,12 @@ def test_any_value_becomes_a_number(value: Any) -> None:
     assert isinstance(quantity(value), float)
 
 
+@pytest.mark.row("SE-5")
+@pytest.mark.parametrize("text", ["9" * 2_000_000, "1e999E", "1" * 2_000_000 + "Ei", "1.1.1"])
+def test_a_quantity_that_no_cluster_has_counts_as_none(text: str) -> None:
+    assert quantity(text) == 0.0
+
+
 @given(st.integers(0, 10**5), st.sampled_from(["", "Ki", "Mi", "Gi", "Ti", "k", "M", "G"]))
 def test_a_suffix_multiplies_the_number(number: int, suffix: str) -> None:
     assert quantity(f"{number}{suffix}") == pytest.approx(number * quantity(f"1{suffix}"))

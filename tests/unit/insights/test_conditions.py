@@ -110,6 +110,15 @@ def test_a_condition_with_a_loop_reads_a_small_client_only() -> None:
     assert failure("size(client.list) > 3", {"list": [1] * 5000}) is None
 
 
+@pytest.mark.row("SE-5")
+def test_the_longer_a_condition_with_a_loop_the_smaller_the_client_that_it_reads() -> None:
+    fields = {"list": [1] * (LOOP_VALUES // 2)}
+    assert failure("client.list.all(a, a >= 0)", fields) is None
+    long = f"client.list.all(a, {' && '.join(['client.list == client.list'] * 30)})"
+    assert "has a loop of 916 characters" in str(failure(long, fields))
+    assert failure(long, {"list": [1] * (LOOP_VALUES // 10 - 1)}) is None
+
+
 def test_nested_loops_end_at_the_limit_of_steps() -> None:
     nested = "client.list.all(a, client.list.all(b, client.list.all(c, c >= 0)))"
     assert failure(nested, {"list": [1] * 300}) == "takes too many steps for this client"
