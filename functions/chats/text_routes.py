@@ -105,7 +105,7 @@ class TextCompletionCreate(_OpenAIBody):
         return [TurnRequest(body, context, correlation_id, None, options, store=False, is_text=True) for body in bodies]
 
 
-Token = Annotated[int, Field(strict=True)]
+TokenId = Annotated[int, Field(strict=True)]
 # The validator's message is clearer than one for each form of the input.
 _SOME = Field(json_schema_extra={"minItems": 1, "maxItems": INPUTS_LIMIT})
 
@@ -113,7 +113,7 @@ _SOME = Field(json_schema_extra={"minItems": 1, "maxItems": INPUTS_LIMIT})
 class EmbeddingsCreate(_OpenAIBody):
     """OpenAI's parameters of vectors. The server of the model has to read ``input`` if it is tokens."""
 
-    input: str | Annotated[list[str], _SOME] | Annotated[list[Token], _SOME] | Annotated[list[list[Token]], _SOME]
+    input: str | Annotated[list[str], _SOME] | Annotated[list[TokenId], _SOME] | Annotated[list[list[TokenId]], _SOME]
     dimensions: Annotated[int, Field(ge=1, le=100_000, strict=True)] | None = None
     encoding_format: Literal["float", "base64"] = "float"
 

@@ -22,7 +22,9 @@ _STOPPED = "The job was stopped outside this API."
 # SageMaker wraps the job's text: "AlgorithmError: <text>, exit code: 1".
 _EXIT_CODE = re.compile(r",? *exit code: \d+\s*$", re.IGNORECASE)
 _ALGORITHM_ERROR = re.compile(r"^AlgorithmError:\s*")
-_KILLED_CODES = {"137": "it probably ran out of memory", "143": "AWS took its machine away"}
+# A library in C++ that gets no memory aborts: 134.
+_NO_MEMORY = "it probably ran out of memory"
+_KILLED_CODES = {"134": _NO_MEMORY, "137": _NO_MEMORY, "143": "AWS took its machine away"}
 
 
 @dataclass(frozen=True)

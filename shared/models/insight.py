@@ -146,7 +146,7 @@ class InsightCreate(Model):
         default="",
         validate_default=True,
         description="a persona's id; a JSON object, as such or as text, with the models' columns as keys; "
-        "or free text, which no model can score. The first field of the policy's `client_key` that it has, such as "
+        "or free text, which no model can score. Of the fields in the policy's `client_key`, its first one, such as "
         "`customer_id`, names the customer: reactions and contacts of one customer count for all spellings of the key",
     )
     dry_run: bool = Field(

@@ -78,7 +78,7 @@ class NetworkForms(BaseModel):
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
+class NetworkLayer:
     """A common kernel; before and after it each member (first axis) has its own factors, and its own bias."""
 
     inward: Floats
@@ -110,7 +110,7 @@ class Network:
 
     columns: Sequence[NetworkColumn]
     table: Floats
-    layers: Sequence[Layer]
+    layers: Sequence[NetworkLayer]
     heads: Floats
     head_bias: Floats
     reference: Floats
@@ -287,7 +287,9 @@ def _read_tensors(content: bytes) -> dict[str, Floats]:
 
 
 def _network(form: NetworkForm, prefix: str, tensors: Mapping[str, Floats]) -> Network:
-    layers = [Layer(*(tensors[f"{prefix}{place}.{name}"] for name in _LAYER_PARTS)) for place in range(form.layers)]
+    layers = [
+        NetworkLayer(*(tensors[f"{prefix}{place}.{name}"] for name in _LAYER_PARTS)) for place in range(form.layers)
+    ]
     own = {name: tensors[prefix + name] for name in ("table", "heads", "head_bias", "reference")}
     return Network(columns=form.columns, layers=layers, weight=form.weight, **own)
 

@@ -42,7 +42,8 @@ def number_fields() -> list[Any]:
 
 @pytest.mark.parametrize("field", number_fields())
 def test_a_number_is_neither_a_truth_value_nor_a_text(field: FieldInfo) -> None:
-    adapter = TypeAdapter[Any](Annotated[field.annotation, field])
+    whole: Any = Annotated[field.annotation, field]
+    adapter = TypeAdapter[Any](whole)
     for value in (False, True, "1", "0.5"):
         for sent in (value, [value], {"key": value}):
             with pytest.raises(ValidationError):

@@ -110,7 +110,7 @@ def scans(items: StoredItems) -> Problems:
 
 
 def scores(items: StoredItems) -> Problems:
-    """Compares leaderboard entries with results."""
+    """Compares leaderboard entries, and the results that wait to be packed, with results."""
     wanted: set[tuple[str, str]] = set()
     found: set[tuple[str, str]] = set()
     for rest, sk, item in items.under("score"):
@@ -121,7 +121,11 @@ def scores(items: StoredItems) -> Problems:
                 value = encode_value(item["metrics"].get(metric))
                 entry = f"{item['revision']:010d}#{value}#{checkpoint_id}"
                 wanted.add((f"score#{space_id}#{benchmark_id}#{metric}", entry))
-        elif len(parts) == 2:
+        elif parts[1:] == ["recent"]:
+            result = items.partitions[f"score#{space_id}#result"].get(f"{sk}#{parts[0]}", {})
+            if any(result.get(name) != item[name] for name in ("version", "revision", "metrics")):
+                yield f"{item['PK']} {sk} is not the newest result"
+        elif len(parts) == 2 and parts[1] != "board":
             found.add((item["PK"], sk))
     yield from (f"{pk} {sk} is only on a leaderboard, or only in the results" for pk, sk in wanted ^ found)
 

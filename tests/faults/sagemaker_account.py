@@ -28,7 +28,7 @@ class SageMakerAccount:
 
     def answer(self, operation: str, body: Any) -> tuple[int, Any]:
         """Returns the status and the body of the response to a call."""
-        calls = {
+        calls: dict[str, Callable[[Any], Any]] = {
             "CreateTrainingJob": self._create,
             "DescribeTrainingJob": self._describe,
             "StopTrainingJob": self._stop,

@@ -140,7 +140,9 @@ def _reason(running: Sequence[_Running]) -> str:
         code = each.process.poll()
         if code is not None and code < 0:
             name = signal.Signals(-code).name
-            why = "it probably ran out of memory" if -code == signal.SIGKILL else "a library crashed"
+            # A library in C++ that gets no memory aborts.
+            is_memory = -code in (signal.SIGKILL, signal.SIGABRT)
+            why = "it probably ran out of memory" if is_memory else "a library crashed"
             return (
                 f"Worker {each.order.rank + 1} of {each.order.size} was ended by {name}: {why}. All workers stopped. "
                 "Use larger instances or more of them, and start the training again."

@@ -95,7 +95,9 @@ def test_what_was_fitted_is_kept_also_if_no_member_stopped_the_job(
     assert (shown["status"], shown["error"], len(shown["checkpoints"])) == ("stopped", wanted, 1)
 
 
-@pytest.mark.parametrize("content", [archive({}), archive({"checkpoint.json": checkpoint()})[:-20]])
+@pytest.mark.parametrize(
+    "content", [archive({}), archive({"checkpoint.json": checkpoint()})[:-20]], ids=["empty", "cut off"]
+)
 def test_a_job_that_left_no_whole_model_ends_without_a_checkpoint(
     world: World, sagemaker: FakeSageMaker, content: bytes
 ) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional
 from functions.jobs.fitting.neural.inputs import NetworkInputs
 from shared.propensity.architectures.configuration import TabMConfiguration
 from shared.propensity.features import Matrix
-from shared.propensity.networks import Floats, Layer, Network, NetworkColumn
+from shared.propensity.networks import Floats, Network, NetworkColumn, NetworkLayer
 
 _UNIFORM_DEVIATION = 1 / math.sqrt(12)
 
@@ -121,7 +121,7 @@ class TabMNetwork(nn.Module):  # type: ignore[misc]
         if self.inputs.codes:
             table.append(_numbers(self.code_vectors))
         layers = [
-            Layer(*(_numbers(part) for part in (layer.inward, layer.kernel, layer.outward, layer.bias)))
+            NetworkLayer(*(_numbers(part) for part in (layer.inward, layer.kernel, layer.outward, layer.bias)))
             for layer in self.layers
         ]
         network = Network(
