@@ -21,17 +21,7 @@ ComparedTo = Annotated[
 
 
 async def _service(resources: CurrentResources) -> DecisionRunService:
-    return DecisionRunService(
-        resources.table,
-        resources.insights,
-        resources.run_inputs,
-        resources.connector_storages,
-        resources.run_plans,
-        resources.job_launcher,
-        resources.job_limits,
-        resources.clock,
-        function_rows=resources.settings.function_run_rows,
-    )
+    return DecisionRunService(resources.run_tools, resources.insights)
 
 
 CurrentDecisionRunService = Annotated[DecisionRunService, Depends(_service)]

@@ -20,18 +20,7 @@ _scorers = Scorers()
 
 
 async def _service(resources: CurrentResources) -> PredictionService:
-    return PredictionService(
-        resources.table,
-        resources.s3,
-        _scorers,
-        resources.run_inputs,
-        resources.connector_storages,
-        resources.run_plans,
-        resources.job_launcher,
-        resources.job_limits,
-        resources.clock,
-        function_rows=resources.settings.function_run_rows,
-    )
+    return PredictionService(resources.run_tools, resources.s3, _scorers)
 
 
 CurrentPredictionService = Annotated[PredictionService, Depends(_service)]
