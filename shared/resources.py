@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from shared.llm.token_cleaner import TokenCleaner
     from shared.models.job_limits import JobLimits
     from shared.network.address_guard import AddressGuard
-    from shared.runs.control import RunTools
+    from shared.runs.inputs import InputFinder
     from shared.runs.plans import Plans
     from shared.runs.publishing import Publisher
     from shared.space_usage.storage import StorageUsages
@@ -157,26 +157,16 @@ class Resources(Clients):
         return ConnectorScans(scans, self.catalog, self.schema_drifts, self.job_launcher, self.clock)
 
     @cached_property
+    def run_inputs(self) -> "InputFinder":
+        from shared.runs.inputs import InputFinder
+
+        return InputFinder(self.table, self.connector_storages, self.catalog, self.clock)
+
+    @cached_property
     def run_plans(self) -> "Plans":
         from shared.runs.plans import Plans
 
         return Plans(self.s3, self.settings.bucket_name)
-
-    @cached_property
-    def run_tools(self) -> "RunTools":
-        from shared.runs.control import RunTools
-        from shared.runs.inputs import InputFinder
-
-        return RunTools(
-            self.table,
-            InputFinder(self.table, self.connector_storages, self.catalog, self.clock),
-            self.connector_storages,
-            self.run_plans,
-            self.job_launcher,
-            self.storage_usages,
-            self.clock,
-            self.settings.function_run_rows,
-        )
 
     @cached_property
     def run_publisher(self) -> "Publisher":

@@ -21,7 +21,17 @@ ComparedTo = Annotated[
 
 
 async def _service(resources: CurrentResources) -> DecisionRunService:
-    return DecisionRunService(resources.run_tools, resources.insights)
+    return DecisionRunService(
+        resources.table,
+        resources.insights,
+        resources.run_inputs,
+        resources.connector_storages,
+        resources.run_plans,
+        resources.job_launcher,
+        resources.job_limits,
+        resources.clock,
+        function_rows=resources.settings.function_run_rows,
+    )
 
 
 CurrentDecisionRunService = Annotated[DecisionRunService, Depends(_service)]

@@ -1,28 +1,35 @@
 """Rules of decision runs: what may be started, cancelled and compared."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from functions.decision_runs.what_ifs import changed
 from shared.checkpoints.aliases import CheckpointAliases
-from shared.clock import new_id
+from shared.clock import Clock, new_id
+from shared.connectors.storage import ConnectorStorages
 from shared.decisions.moments import Moment, Moments
 from shared.decisions.snapshots import kept, references
 from shared.decisions.summaries import unpacked
 from shared.dynamodb.repository import Idempotency, Modification
+from shared.dynamodb.table import Table
 from shared.errors import ConflictError, ValidationFailedError
 from shared.insights.ledger import released
 from shared.insights.policy_names import PolicyNames
 from shared.insights.store import Insights
+from shared.jobs.launcher import JobLauncher
 from shared.models.action import channel_key
 from shared.models.decision_run import DecisionRun, DecisionRunCreate, DecisionSummary, OfferLimit, RunOverrides
 from shared.models.insight import Wording
 from shared.models.job_reference import JobKind
 from shared.models.job_status import JobStatus
-from shared.runs.control import RunControl, RunTools
-from shared.runs.inputs import RunInputs
-from shared.runs.plans import PART_ROWS
+from shared.runs.control import RunControl
+from shared.runs.inputs import InputFinder, RunInputs
+from shared.runs.plans import PART_ROWS, Plans
 from shared.runs.store import Runs
 from shared.spaces.members import SpaceContext
+
+if TYPE_CHECKING:
+    from shared.models.job_limits import JobLimits
 
 # What one slow processor decides.
 ROWS_A_SECOND = 500
@@ -32,9 +39,21 @@ MAX_SCORES = 1_000_000_000
 
 
 class DecisionRunService(RunControl[DecisionRun, DecisionRunCreate]):
-    def __init__(self, tools: RunTools, insights: Insights) -> None:
-        table, clock = tools.table, tools.clock
-        super().__init__(Runs(table, DecisionRun, JobKind.DECISION_RUN, clock), tools)
+    def __init__(
+        self,
+        table: Table,
+        insights: Insights,
+        inputs: InputFinder,
+        storages: ConnectorStorages,
+        plans: Plans,
+        launcher: JobLauncher,
+        limits: "JobLimits",
+        clock: Clock,
+        *,
+        function_rows: int,
+    ) -> None:
+        runs = Runs(table, DecisionRun, JobKind.DECISION_RUN, clock)
+        super().__init__(runs, table, inputs, storages, plans, launcher, limits, clock, function_rows=function_rows)
         self._moments = Moments(table, clock)
         self._aliases = CheckpointAliases(table, clock)
         self._names = PolicyNames(table, clock)

@@ -20,7 +20,18 @@ _scorers = Scorers()
 
 
 async def _service(resources: CurrentResources) -> PredictionService:
-    return PredictionService(resources.run_tools, resources.s3, _scorers)
+    return PredictionService(
+        resources.table,
+        resources.s3,
+        _scorers,
+        resources.run_inputs,
+        resources.connector_storages,
+        resources.run_plans,
+        resources.job_launcher,
+        resources.job_limits,
+        resources.clock,
+        function_rows=resources.settings.function_run_rows,
+    )
 
 
 CurrentPredictionService = Annotated[PredictionService, Depends(_service)]

@@ -3,22 +3,27 @@
 from typing import TYPE_CHECKING
 
 from shared.checkpoints.aliases import CheckpointAliases
-from shared.clock import new_id
+from shared.clock import Clock, new_id
+from shared.connectors.storage import ConnectorStorages
 from shared.dynamodb.repository import Idempotency
+from shared.dynamodb.table import Table
 from shared.errors import ValidationFailedError
 from shared.insights.store import InsightPolicies
+from shared.jobs.launcher import JobLauncher
 from shared.models.job_reference import JobKind
 from shared.models.prediction import PredictionCreate, PredictionRun
 from shared.models.run import PredictionSettings
 from shared.propensity.scorers import Scorers
-from shared.runs.control import RunControl, RunTools
-from shared.runs.plans import PART_ROWS
+from shared.runs.control import RunControl
+from shared.runs.inputs import InputFinder
+from shared.runs.plans import PART_ROWS, Plans
 from shared.runs.store import Runs
 from shared.spaces.members import SpaceContext
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from shared.models.job_limits import JobLimits
 
 # What one slow processor scores, without and with contributions.
 ROWS_A_SECOND = 20_000
@@ -26,9 +31,22 @@ EXPLAINED_ROWS_A_SECOND = 1_000
 
 
 class PredictionService(RunControl[PredictionRun, PredictionCreate]):
-    def __init__(self, tools: RunTools, s3: "S3Client", scorers: Scorers) -> None:
-        table, clock = tools.table, tools.clock
-        super().__init__(Runs(table, PredictionRun, JobKind.PREDICTION, clock), tools)
+    def __init__(
+        self,
+        table: Table,
+        s3: "S3Client",
+        scorers: Scorers,
+        inputs: InputFinder,
+        storages: ConnectorStorages,
+        plans: Plans,
+        launcher: JobLauncher,
+        limits: "JobLimits",
+        clock: Clock,
+        *,
+        function_rows: int,
+    ) -> None:
+        runs = Runs(table, PredictionRun, JobKind.PREDICTION, clock)
+        super().__init__(runs, table, inputs, storages, plans, launcher, limits, clock, function_rows=function_rows)
         self._aliases = CheckpointAliases(table, clock)
         self._policies = InsightPolicies(table, clock)
         self._s3 = s3

@@ -2,8 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -23,40 +22,40 @@ from shared.runs.engines import TASK_SECONDS, choose
 from shared.runs.inputs import InputFinder, RunInputs
 from shared.runs.plans import Plans, part_file, tasks_of
 from shared.runs.store import Runs
-from shared.space_usage.storage import StorageUsages
 from shared.spaces.members import SpaceContext
+
+if TYPE_CHECKING:
+    from shared.models.job_limits import JobLimits
 
 R = TypeVar("R", bound=Run)
 C = TypeVar("C", bound=RunCreate)
 
 
-@dataclass(frozen=True)
-class RunTools:
-    """What the runs of all kinds need. ``function_rows`` is the most rows of a run that functions carry out."""
-
-    table: Table
-    inputs: InputFinder
-    storages: ConnectorStorages
-    plans: Plans
-    launcher: JobLauncher
-    storage_usages: StorageUsages
-    clock: Clock
-    function_rows: int
-
-
 class RunControl(ABC, Generic[R, C]):
-    """The runs of one kind."""
+    """The runs of one kind. ``function_rows`` is the most rows of a run that functions carry out."""
 
-    def __init__(self, runs: Runs[R], tools: RunTools) -> None:
+    def __init__(
+        self,
+        runs: Runs[R],
+        table: Table,
+        inputs: InputFinder,
+        storages: ConnectorStorages,
+        plans: Plans,
+        launcher: JobLauncher,
+        limits: "JobLimits",
+        clock: Clock,
+        *,
+        function_rows: int,
+    ) -> None:
         self._runs = runs
-        self._connectors = Repository(tools.table, Connector, kind="connector", clock=tools.clock)
-        self._inputs = tools.inputs
-        self._storages = tools.storages
-        self._plans = tools.plans
-        self._launcher = tools.launcher
-        self._storage_usages = tools.storage_usages
-        self._clock = tools.clock
-        self._function_rows = tools.function_rows
+        self._connectors = Repository(table, Connector, kind="connector", clock=clock)
+        self._inputs = inputs
+        self._storages = storages
+        self._plans = plans
+        self._launcher = launcher
+        self._limits = limits
+        self._clock = clock
+        self._function_rows = function_rows
 
     def create(self, context: SpaceContext, request: C, idempotency: Idempotency | None) -> R:
         """Checks everything, stores a ``pending`` run with its plan, and starts its workflow.
@@ -75,17 +74,10 @@ class RunControl(ABC, Generic[R, C]):
         """Checks a request and stores its run."""
 
     def _empty_output(self, space_id: str, output: RunOutputCreate, folder: str) -> RunOutput:
-        """Returns the output in the requested folder or this one.
-
-        Raises ConflictError if files are in it, and LimitReachedError if the space may store no more.
-        """
-        found = RunOutput(connector_id=output.connector_id, folder=output.folder or folder)
-        self._require_room(space_id, found)
-        return found
-
-    def _require_room(self, space_id: str, output: RunOutput) -> None:
-        self._storage_usages.check(space_id)
-        self._inputs.require_empty(space_id, output.connector_id, output.folder)
+        """Returns the output in the requested folder or this one. Raises ConflictError if files are in it."""
+        folder = output.folder or folder
+        self._inputs.require_empty(space_id, output.connector_id, folder)
+        return RunOutput(connector_id=output.connector_id, folder=folder)
 
     def _save(
         self,
@@ -134,7 +126,7 @@ class RunControl(ABC, Generic[R, C]):
             max_refused_rows=math.floor(request.max_refused_share * inputs.rows),
         )
         self._plans.save(plan, tasks)
-        return self._runs.create(context.space_id, run, idempotency, self._storage_usages.stage)
+        return self._runs.create(context.space_id, run, idempotency, self._limits)
 
     def list_after(self, context: SpaceContext, after: str, limit: int) -> Page[R]:
         return self._runs.repository.list_after(context.space_id, after, limit)
@@ -167,8 +159,8 @@ class RunControl(ABC, Generic[R, C]):
             if not (run.status.is_final and run.status is not JobStatus.SUCCEEDED):
                 raise ConflictError(f"The run is {run.status}. Only a run that has failed or was stopped can go on.")
             if run.output is not None:
-                self._require_room(context.space_id, run.output)
-            run = self._runs.restart(context.space_id, run, context.user_id, new_id(), self._storage_usages.stage)
+                self._inputs.require_empty(context.space_id, run.output.connector_id, run.output.folder)
+            run = self._runs.restart(context.space_id, run, context.user_id, new_id(), self._limits)
         restarted = self._runs.repository.get(context.space_id, run.restarted_as or run_id)
         self.start(context, restarted)
         return restarted

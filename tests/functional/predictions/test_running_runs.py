@@ -1,15 +1,11 @@
 """A space has only so many unfinished runs of both kinds, because each may start ten machines."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from shared.models.job_limits import JobLimits
 from shared.settings import Settings
-from shared.space_usage.storage import StorageUsages
-from tests.fixtures.aws import BUCKET
 from tests.fixtures.trained_models import customers
 from tests.functional.predictions.conftest import Runs, parquet
 
@@ -18,7 +14,7 @@ pytestmark = pytest.mark.row("SE-9")
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"max_running_runs": 1, "max_storage_gib": 1})
+    return settings.model_copy(update={"max_running_runs": 1})
 
 
 @pytest.fixture
@@ -66,23 +62,6 @@ def test_a_restart_needs_a_place_too(runs: Runs) -> None:
     restarted = runs.lab.client.post(f"{path}/restart")
     assert (restarted.status_code, used(runs)) == (201, 1)
     assert runs.lab.client.post(f"{path}/restart").json()["id"] == restarted.json()["id"]
-
-
-def test_no_run_with_an_output_starts_while_the_storage_is_full(runs: Runs) -> None:
-    run = runs.start()
-    runs.lab.client.post(f"/predictions/{run['id']}/stop").raise_for_status()
-    resources = runs.lab.resources
-    usages = StorageUsages(resources.table, resources.s3, BUCKET, JobLimits(storage_gib=2))
-    usages.reserve(runs.lab.space_id, 1 << 30, timedelta(hours=1))
-    decisions = {"connector_id": runs.source, "output": output(runs, "decisions")}
-    for refused in (
-        runs.request(output=output(runs, "more")),
-        runs.lab.client.post(f"/predictions/{run['id']}/restart"),
-        runs.lab.client.post("/decision-runs", json=decisions),
-    ):
-        assert (refused.status_code, refused.json()["code"]) == (429, "limit_reached"), refused.text
-        assert "storage_gib" in refused.json()["error"]
-    assert used(runs) == 0
 
 
 def test_requests_at_the_same_time_do_not_pass_the_limit_together(runs: Runs) -> None:
