@@ -20,6 +20,7 @@ SCAN_RESULTS = "temporary/spaces/*/scans/*"
 # Which versions of files a training or an evaluation reads.
 PIN_FILES = "spaces/*/pins/*"
 # Content that is too large for the table.
+BOARD_FILES = "spaces/*/leaderboards/*"
 CHAT_FILES = "spaces/*/chats/*"
 EXPERT_FILES = "spaces/*/experts/*"
 INSIGHT_FILES = "spaces/*/insights/*"
@@ -128,6 +129,9 @@ OBJECTS = ("object",)
 
 # An argument changes with its places in lists and with a note of the change.
 ARGUMENTS = ("argument", "argument_index", "argument_change")
+
+# A delivery changes with its place in the list of its status.
+DELIVERIES = ("webhook_delivery", "webhook_delivery_index")
 
 # Every authenticated request fetches its membership, space and API key in one batch.
 IDENTITY = ("membership", "space", "api_key")
@@ -327,10 +331,10 @@ GROUPS = (
         Grants(
             reads=("catalog", "checkpoint", "checkpoint_alias", "insight_policy", "prediction_part"),
             writes=("prediction", "run_output", "connector", "job", *SPACE_USAGE),
-            # A run is checked against the model and the scans of its files, and planned.
-            gets=(CONNECTOR_FILES, SCAN_FILES, TRAINING_FILES),
+            # A run is checked against the model and the scans of its files, and planned. A restart renews the plan.
+            gets=(CONNECTOR_FILES, RUN_FILES, SCAN_FILES, TRAINING_FILES),
             puts=(RUN_FILES,),
-            lists=(CONNECTOR_FILES, SNAPSHOT_FILES, TRAINING_FILES),
+            lists=(CONNECTOR_FILES, SNAPSHOT_FILES, TRAINING_FILES, *SPACE_FOLDERS),
             reads_parameters=(CONNECTOR_CREDENTIALS,),
             assumes_customer_roles=True,
             starts=(Workflow.PREDICTION,),
@@ -356,9 +360,9 @@ GROUPS = (
             ),
             # A run that ends early releases its reserved contacts.
             writes=("decision_run", "run_output", "connector", "insight_contact", "job", *SPACE_USAGE),
-            gets=(CONNECTOR_FILES, SCAN_FILES),
+            gets=(CONNECTOR_FILES, RUN_FILES, SCAN_FILES),
             puts=(RUN_FILES,),
-            lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
+            lists=(CONNECTOR_FILES, SNAPSHOT_FILES, *SPACE_FOLDERS),
             reads_parameters=(CONNECTOR_CREDENTIALS,),
             assumes_customer_roles=True,
             starts=(Workflow.DECISION_RUN,),
@@ -382,7 +386,7 @@ GROUPS = (
     ),
     group(
         "inference-logs",
-        Grants(reads_logs=(*LOGGED_CHATS, "log_user", "log_model", "log_correlation", "log_rollup")),
+        Grants(reads=("member",), reads_logs=(*LOGGED_CHATS, "log_user", "log_model", "log_correlation", "log_rollup")),
         memory_mb=1024,
     ),
     group(
@@ -414,30 +418,33 @@ GROUPS = (
         "clients",
         # An erasure reaches everything that is stored about a customer.
         Grants(
-            reads=("action", "connector", "insight_policy"),
+            reads=("action", "connector", "insight_policy", "job"),
             writes=(
                 *ARGUMENTS,
                 "argument_comment",
                 "client_erasure",
+                "decision_run",
                 "insight",
                 "insight_contact",
                 "insight_reaction",
                 "persona",
                 "persona_key",
+                "prediction",
                 *REMOVAL,
+                "run_erasure",
             ),
             reads_logs=("log_correlation",),
             writes_logs=("log_text",),
             gets=(CONNECTOR_FILES, INSIGHT_FILES),
             puts=(CONNECTOR_FILES,),
             deletes=(CONNECTOR_FILES,),
-            lists=(CONNECTOR_FILES,),
+            lists=(CONNECTOR_FILES, RUN_FILES),
             erases=(CONNECTOR_FILES, INSIGHT_FILES),
         ),
         memory_mb=1769,
         paths=("clients", "clients/{proxy+}", "contacts"),
     ),
-    group("leaderboards", Grants(reads=("score", "benchmark"))),
+    group("leaderboards", Grants(reads=("score", "benchmark"), gets=(BOARD_FILES,))),
     group(
         "personas",
         Grants(
@@ -462,9 +469,7 @@ GROUPS = (
     ),
     group(
         "webhook-endpoints",
-        Grants(
-            writes=("webhook_endpoint", "webhook_endpoint_secret", "webhook_delivery", *REMOVAL), queues_webhooks=True
-        ),
+        Grants(writes=("webhook_endpoint", "webhook_endpoint_secret", *DELIVERIES, *REMOVAL), queues_webhooks=True),
     ),
     group("audit-logs", Grants(reads=("audit",))),
     group(
@@ -575,8 +580,10 @@ STEPS = {
             "record_evaluation",
             Grants(
                 reads=("checkpoint",),
-                writes=("evaluation", "score", "job", *SPACE_USAGE),
-                gets=(EVALUATION_FILES,),
+                # Now and then it packs the results of a leaderboard.
+                writes=("evaluation", "score", "job", *OBJECTS, *SPACE_USAGE),
+                gets=(EVALUATION_FILES, BOARD_FILES),
+                puts=(BOARD_FILES,),
                 lists=(EVALUATION_FILES,),
             ),
             memory_mb=1024,
@@ -678,16 +685,19 @@ STEPS |= {
         step(
             Workflow.PREDICTION,
             "finish_prediction",
+            # Customers who were erased during the run are left out, by the policy's keys. Finished parts are removed.
             Grants(
-                reads=("prediction_part",),
-                writes=_RUN_END,
-                gets=(RUN_FILES,),
-                puts=(CONNECTOR_FILES,),
-                lists=(CONNECTOR_FILES,),
+                reads=("insight_policy", "run_erasure"),
+                writes=("prediction_part", *_RUN_END),
+                gets=(CONNECTOR_FILES, RUN_FILES),
+                puts=(CONNECTOR_FILES, RUN_FILES),
+                deletes=(RUN_FILES,),
+                lists=(CONNECTOR_FILES, RUN_FILES, *SPACE_FOLDERS),
             ),
-            memory_mb=1024,
+            memory_mb=3008,
             # Copies thousands of parts.
             timeout_seconds=900,
+            layers=(Layer.SCAN,),
         ),
         step(
             Workflow.PREDICTION,
@@ -729,12 +739,12 @@ STEPS |= {
             Workflow.DECISION_RUN,
             "finish_decision_run",
             Grants(
-                reads=("decision_run_part",),
-                writes=_DECISION_RUN_END,
-                gets=(RUN_FILES,),
+                reads=("run_erasure",),
+                writes=("decision_run_part", *_DECISION_RUN_END),
+                gets=(CONNECTOR_FILES, RUN_FILES),
                 puts=(CONNECTOR_FILES, RUN_FILES),
                 deletes=(RUN_FILES,),
-                lists=(CONNECTOR_FILES,),
+                lists=(CONNECTOR_FILES, RUN_FILES, *SPACE_FOLDERS),
             ),
             memory_mb=6144,
             # The scores of all customers.
@@ -799,19 +809,32 @@ RECONCILE_JOBS = event(
     replace(
         _CONVERGENCE,
         # Items that may name an object.
-        reads=(*_CONVERGENCE.reads, "expert_version", "insight"),
-        writes=(*_CONVERGENCE.writes, "space", "membership", "member", *_REMAINING_DATA, "schema_drift"),
+        reads=("benchmark", "checkpoint", "expert_version", "insight", "run_erasure", "score", "space"),
+        writes=(
+            *_CONVERGENCE.writes,
+            "space",
+            "membership",
+            "member",
+            *_REMAINING_DATA,
+            "schema_drift",
+            "decision_run_part",
+            "prediction_part",
+        ),
+        # The manifest of an output, which may be another run's by then.
+        gets=(CONNECTOR_FILES,),
         deletes=(
+            BOARD_FILES,
             CHAT_FILES,
             CONNECTOR_FILES,
             EXPERT_FILES,
             INSIGHT_FILES,
             PIN_FILES,
+            RUN_FILES,
             SCAN_FILES,
             SNAPSHOT_FILES,
             TRAINING_FILES,
         ),
-        lists=(CHAT_FILES, CONNECTOR_FILES, PIN_FILES, SCAN_FILES, SNAPSHOT_FILES, TRAINING_FILES),
+        lists=(CHAT_FILES, CONNECTOR_FILES, PIN_FILES, RUN_FILES, SCAN_FILES, SNAPSHOT_FILES, TRAINING_FILES),
         writes_parameters=(CONNECTOR_CREDENTIALS, CLUSTER_TOKENS),
     ),
     timeout_seconds=240,
@@ -836,7 +859,7 @@ PURGE_SPACES = event(
 WRITE_AUDIT_LOG = event("write_audit_log", Grants(reads=("removal",), writes=("audit",)), timeout_seconds=120)
 PUBLISH_WEBHOOK_EVENTS = event(
     "publish_webhook_events",
-    Grants(reads=("webhook_endpoint",), writes=("webhook_delivery",), queues_webhooks=True),
+    Grants(reads=("webhook_endpoint",), writes=DELIVERIES, queues_webhooks=True),
     timeout_seconds=120,
 )
 # This function also stores since when an endpoint fails, and disables it.
@@ -844,7 +867,7 @@ DELIVER_WEBHOOKS = event(
     "deliver_webhooks",
     Grants(
         reads=("space", "webhook_endpoint_secret"),
-        writes=("webhook_endpoint", "webhook_delivery"),
+        writes=("webhook_endpoint", *DELIVERIES),
         queues_webhooks=True,
     ),
     repeats_itself=True,

@@ -14,11 +14,13 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -79,10 +81,12 @@ class PackagingError(Exception):
     """Error raised when something is missing or too large. The message states the remedy."""
 
 
-def _run(*command: str, stdin: str | None = None) -> str:
+def _run(*command: str, stdin: str | None = None, environment: dict[str, str] | None = None) -> str:
     """Runs a tool and returns its output. Raises PackagingError with the tool's error output."""
     try:
-        done = subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, text=True, timeout=900)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, cwd=ROOT, env=environment, input=stdin, capture_output=True, text=True, timeout=900
+        )
     except FileNotFoundError:
         raise PackagingError(f"{command[0]} is not installed (or not on PATH)") from None
     if done.returncode:
@@ -296,18 +300,20 @@ def _without_documentation(described: Any) -> Any:
     return described
 
 
-def find_interpreter() -> str | None:
-    """Returns a Python of Lambda's version, whose bytecode Lambda can load, or None if it is not installed."""
-    own = sys.executable if sys.version_info[:2] == tuple(map(int, PYTHON_VERSION.split("."))) else None
-    if own:
-        return own
-    found = shutil.which(f"python{PYTHON_VERSION}")
-    if found and subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0:  # noqa: S603
-        return found
-    try:
-        return _run("uv", "python", "find", "--no-project", PYTHON_VERSION).strip() or None
-    except PackagingError:
-        return None
+def find_interpreter(version: str) -> str | None:
+    """Returns a Python of this version, or None if none is installed. Lambda loads bytecode of its own version only."""
+    if sys.version_info[:2] == tuple(map(int, version.split("."))):
+        return sys.executable
+    # pyenv's commands run only the version that is chosen, and hide other Pythons from uv.
+    chosen = {**os.environ, "PYENV_VERSION": version}
+    searches: tuple[tuple[dict[str, str] | None, tuple[str, ...]], ...] = (
+        (chosen, (f"python{version}", "-c", "import sys; print(sys.executable)")),
+        (None, ("uv", "python", "find", "--no-project", version)),
+    )
+    for environment, command in searches:
+        with suppress(PackagingError):
+            return _run(*command, environment=environment).strip()
+    return None
 
 
 def size(folder: Path) -> int:
@@ -346,7 +352,7 @@ def build(folder: Path, stage: str) -> None:
     if stage == "local":
         return
     build_job_wheels(folder)
-    interpreter = find_interpreter()
+    interpreter = find_interpreter(PYTHON_VERSION)
     if interpreter:
         compile_bytecode(folder / "code", interpreter, CODE_ROOT)
     else:

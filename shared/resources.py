@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shared.connectors.storage import ConnectorStorages
     from shared.dynamodb.large_values import LargeValues
     from shared.dynamodb.table import Table
+    from shared.evaluations.boards import Boards
     from shared.evaluations.due import DueEvaluations
     from shared.evaluations.store import Evaluations
     from shared.http.authentication import Authentication
@@ -36,9 +37,12 @@ if TYPE_CHECKING:
     from shared.llm.token_cleaner import TokenCleaner
     from shared.models.job_limits import JobLimits
     from shared.network.address_guard import AddressGuard
+    from shared.runs.cleaning import RunCleaner
+    from shared.runs.erasures import Erasures
     from shared.runs.inputs import InputFinder
     from shared.runs.plans import Plans
     from shared.runs.publishing import Publisher
+    from shared.runs.store import Runs
     from shared.space_usage.storage import StorageUsages
     from shared.webhooks.queue import WebhookQueue
 
@@ -172,7 +176,19 @@ class Resources(Clients):
     def run_publisher(self) -> "Publisher":
         from shared.runs.publishing import Publisher
 
-        return Publisher(self.table, self.s3, self.connector_storages, self.run_plans)
+        return Publisher(self.table, self.s3, self.connector_storages, self.run_plans, self.storage_usages)
+
+    @cached_property
+    def run_erasures(self) -> "Erasures":
+        from shared.runs.erasures import Erasures
+
+        return Erasures(self.table, self.clock)
+
+    def run_cleaner(self, runs: "Runs[Any]") -> "RunCleaner":
+        """Returns what cleans up after the runs of one kind."""
+        from shared.runs.cleaning import RunCleaner
+
+        return RunCleaner(runs, self.connector_storages, self.run_plans, self.run_publisher, self.run_erasures)
 
     @cached_property
     def connector_cleaner(self) -> "ConnectorCleaner":
@@ -220,6 +236,12 @@ class Resources(Clients):
         from shared.evaluations.store import Evaluations
 
         return Evaluations(self.table, self.clock, self.job_limits)
+
+    @cached_property
+    def boards(self) -> "Boards":
+        from shared.evaluations.boards import Boards
+
+        return Boards(self.table, self.large_values)
 
     @cached_property
     def due_evaluations(self) -> "DueEvaluations":

@@ -9,13 +9,13 @@ from pydantic import ConfigDict, Field, model_validator
 from functions.chats.choices import complete_all, stream_all
 from functions.chats.event_streams import Chunks, EventStream, while_connected
 from functions.chats.options import check_options
-from functions.chats.routes import CurrentChatService, correlation_id
+from functions.chats.routes import STREAM_CONTENT, CurrentChatService, correlation_id
 from functions.chats.service import SERVED_BY
 from functions.chats.turns import TurnRequest
 from shared.http.errors import errors, openai_error_body
 from shared.http.routers import ConversationRoute, CurrentContext, GroupRouter
 from shared.models.base import Model, ModelName
-from shared.models.chat import ChatCompletion, ChatCompletionCreate, Message
+from shared.models.chat import ChatCompletion, ChatCompletionCreate, MaxTokens, Message
 from shared.models.cluster import LanguageModel
 from shared.spaces.members import SpaceContext
 
@@ -31,8 +31,8 @@ class OpenAICompletionCreate(ChatCompletionCreate):
 
     model: ModelName
     messages: Annotated[list[Message], Field(min_length=1, max_length=2000)]
-    max_completion_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    n: Annotated[int, Field(ge=1, le=8, description="each completion is a call of its own")] | None = None
+    max_completion_tokens: MaxTokens | None = None
+    n: Annotated[int, Field(ge=1, le=8, strict=True, description="each completion is a call of its own")] | None = None
     stream_options: dict[str, Any] | None = None
     store: bool | None = Field(default=None, description="store the turn as a chat of the space")
     tools: Annotated[list[dict[str, Any]], Field(max_length=128)] | None = None
@@ -96,7 +96,7 @@ router = openai_router()
     "/chat/completions",
     extension=True,
     response_model=None,
-    responses={200: {"description": "OpenAI's chat completion."}},
+    responses={200: {"description": "OpenAI's chat completion, or its chunks.", "content": STREAM_CONTENT}},
 )
 async def create_openai_chat_completion(
     body: OpenAICompletionCreate, request: Request, context: CurrentContext, service: CurrentChatService

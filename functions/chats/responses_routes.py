@@ -8,7 +8,7 @@ from functions.chats.event_streams import EventStream, while_connected
 from functions.chats.openai_routes import openai_router
 from functions.chats.response_events import ResponseEvents, response_of
 from functions.chats.responses import ResponseCreate
-from functions.chats.routes import CurrentChatService, correlation_id
+from functions.chats.routes import STREAM_CONTENT, CurrentChatService, correlation_id
 from functions.chats.turns import TurnRequest
 from shared.http.routers import CurrentContext
 from shared.spaces.members import SpaceContext
@@ -16,7 +16,12 @@ from shared.spaces.members import SpaceContext
 router = openai_router()
 
 
-@router.post("/responses", extension=True, response_model=None, responses={200: {"description": "OpenAI's response."}})
+@router.post(
+    "/responses",
+    extension=True,
+    response_model=None,
+    responses={200: {"description": "OpenAI's response, or its events.", "content": STREAM_CONTENT}},
+)
 async def create_openai_response(
     body: ResponseCreate, request: Request, context: CurrentContext, service: CurrentChatService
 ) -> dict[str, Any] | EventStream:

@@ -18,10 +18,11 @@ from shared.models.chat import Chat, ChatCompletion, ChatCompletionCreate, ChatU
 
 router = GroupRouter("chats", route_class=ConversationRoute)
 
+STREAM_CONTENT = {"text/event-stream": {"schema": {"type": "string"}}}
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The completion. With `stream`, its chunks as server-sent events, and then `[DONE]`.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": STREAM_CONTENT,
     }
 }
 

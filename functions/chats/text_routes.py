@@ -10,7 +10,7 @@ from functions.chats.choices import complete_all, stream_all
 from functions.chats.embeddings import Embedder, EmbeddingRequest, as_base64
 from functions.chats.event_streams import Chunks, EventStream, while_connected
 from functions.chats.openai_routes import openai_router, openai_usage
-from functions.chats.routes import CurrentChatService, correlation_id
+from functions.chats.routes import STREAM_CONTENT, CurrentChatService, correlation_id
 from functions.chats.turns import TurnRequest
 from shared.dependencies import CurrentResources
 from shared.http.errors import openai_error_body
@@ -62,15 +62,15 @@ class TextCompletionCreate(_OpenAIBody):
     prompt: PlainText | Annotated[list[PlainText], Field(min_length=1, max_length=CALLS_LIMIT)] = Field(
         description="one text or several; tokens are not supported"
     )
-    best_of: Annotated[int, Field(ge=1, le=1)] | None = None
+    best_of: Annotated[int, Field(ge=1, le=1, strict=True)] | None = None
     echo: Literal[False] | None = Field(default=None, description="the prompt is never repeated")
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: dict[str, float] | None = None
-    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2, strict=True)] | None = None
+    logit_bias: dict[str, Annotated[float, Field(strict=True)]] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=20, strict=True)] | None = None
     max_tokens: MaxTokens = DEFAULT_TOKENS
-    n: Annotated[int, Field(ge=1, le=8)] = 1
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    seed: int | None = None
+    n: Annotated[int, Field(ge=1, le=8, strict=True)] = 1
+    presence_penalty: Annotated[float, Field(ge=-2, le=2, strict=True)] | None = None
+    seed: Annotated[int, Field(strict=True)] | None = None
     stop: str | list[str] | None = None
     stream: bool = False
     stream_options: dict[str, Any] | None = None
@@ -105,11 +105,16 @@ class TextCompletionCreate(_OpenAIBody):
         return [TurnRequest(body, context, correlation_id, None, options, store=False, is_text=True) for body in bodies]
 
 
+TokenId = Annotated[int, Field(strict=True)]
+# The validator's message is clearer than one for each form of the input.
+_SOME = Field(json_schema_extra={"minItems": 1, "maxItems": INPUTS_LIMIT})
+
+
 class EmbeddingsCreate(_OpenAIBody):
     """OpenAI's parameters of vectors. The server of the model has to read ``input`` if it is tokens."""
 
-    input: str | list[str] | list[int] | list[list[int]]
-    dimensions: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    input: str | Annotated[list[str], _SOME] | Annotated[list[TokenId], _SOME] | Annotated[list[list[TokenId]], _SOME]
+    dimensions: Annotated[int, Field(ge=1, le=100_000, strict=True)] | None = None
     encoding_format: Literal["float", "base64"] = "float"
 
     @model_validator(mode="after")
@@ -143,7 +148,7 @@ router = openai_router()
     "/completions",
     extension=True,
     response_model=None,
-    responses={200: {"description": "OpenAI's text completion."}},
+    responses={200: {"description": "OpenAI's text completion, or its chunks.", "content": STREAM_CONTENT}},
 )
 async def create_openai_text_completion(
     body: TextCompletionCreate, request: Request, context: CurrentContext, service: CurrentChatService

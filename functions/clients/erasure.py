@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from functions.clients.customers import Customer, Customers
+from functions.clients.run_traces import RunTraces
 from shared.arguments.store import Arguments
 from shared.clock import Clock, new_id
 from shared.connectors.storage import ConnectorStorage, ConnectorStorages
@@ -18,9 +19,9 @@ from shared.dynamodb.repository import Repository
 from shared.dynamodb.table import Key, Table, TransactionFailedError, delete, repeat_on_conflict
 from shared.errors import NotFoundError, UnavailableError
 from shared.inference_logs.store import InferenceLogs
-from shared.insights.ledger import Mention, contact_of, ledger_partition, mention_of, reaction_of
+from shared.insights.ledger import Mention, contact_of, is_head, ledger_partition, mention_of, reaction_of
 from shared.insights.store import ACTION_COLUMN, EXPORTS_FOLDER, TARGET, Insights
-from shared.models.client_history import ClientErasure
+from shared.models.client_history import NAMED_OUTPUTS, ClientErasure
 from shared.models.client_key import ClientName
 from shared.models.connector import Connector
 from shared.models.inference_log import CallType
@@ -46,9 +47,13 @@ class UnfinishedError(UnavailableError):
 
 @dataclass
 class Found:
-    """What the ledgers say about a customer: each insight and argument with its places, and the other places."""
+    """What the ledgers say about a customer: each insight and argument with its places, and the other places.
+
+    ``heads`` have the ledgers' versions, and say nothing.
+    """
 
     places: list[Key] = field(default_factory=list)
+    heads: list[Key] = field(default_factory=list)
     mentions: dict[str, tuple[Mention, list[Key]]] = field(default_factory=dict)
     contacts: int = 0
     reactions: int = 0
@@ -62,6 +67,7 @@ class Eraser:
         insights: Insights,
         logs: InferenceLogs,
         storages: ConnectorStorages,
+        runs: RunTraces,
         s3: "S3Client",
         clock: Clock,
     ) -> None:
@@ -70,6 +76,7 @@ class Eraser:
         self._insights = insights
         self._logs = logs
         self._storages = storages
+        self._runs = runs
         self._s3 = s3
         self._clock = clock
         self._arguments = Arguments(table, clock)
@@ -84,8 +91,11 @@ class Eraser:
         """
         deadline = time.monotonic() + SECONDS
         customer, personas = self._with_personas(self._customers.named(context.space_id, text))
+        # Before the ledgers are read, so that no run reserves a contact after that.
+        is_in_runs = self._runs.leave_out(customer)
         found = self._found(customer)
-        if not (found.places or found.mentions or personas):
+        outputs = self._runs.outputs(customer.space_id, lambda: _require_time(deadline))
+        if not (found.places or found.mentions or personas or is_in_runs or outputs):
             raise NotFoundError("Nothing is stored about a customer with this key in the space.")
         exports = self._erase_exports(customer, self._features(customer, found), deadline)
         texts, erased = 0, {"insight": 0, "argument": 0}
@@ -96,7 +106,7 @@ class Eraser:
             # A repeated request goes on with the rest.
             self._table.delete_all(places)
         self._erase_personas(context.space_id, personas)
-        self._table.delete_all(found.places)
+        self._table.delete_all(found.places if is_in_runs else [*found.places, *found.heads])
         now = self._clock()
         return self._erasures.create(
             context.space_id,
@@ -110,6 +120,8 @@ class Eraser:
                 exports=exports,
                 insights=erased["insight"],
                 logged_texts=texts,
+                has_more_outputs=len(outputs) > NAMED_OUTPUTS,
+                outputs=outputs[:NAMED_OUTPUTS],
                 personas=len(personas),
                 reactions=found.reactions,
             ),
@@ -127,7 +139,9 @@ class Eraser:
         for digest, item in self._customers.items(customer):
             place = Key(ledger_partition(customer.space_id, digest), item["SK"])
             mention, reaction = mention_of(item), reaction_of(item)
-            if mention is None:
+            if is_head(item):
+                found.heads.append(place)
+            elif mention is None:
                 found.places.append(place)
             elif mention.entity_id in found.mentions:
                 found.mentions[mention.entity_id] = (mention, [*found.mentions[mention.entity_id][1], place])

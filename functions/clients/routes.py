@@ -8,6 +8,7 @@ from functions.clients.contacts import ContactService
 from functions.clients.customers import Customers
 from functions.clients.erasure import Eraser
 from functions.clients.history import HistoryService
+from functions.clients.run_traces import RunTraces
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.routers import CurrentContext, GroupRouter
@@ -36,8 +37,9 @@ async def _histories(customers: CurrentCustomers) -> HistoryService:
 
 
 async def _eraser(resources: CurrentResources, customers: CurrentCustomers) -> Eraser:
-    logs, storages = resources.inference_logs, resources.connector_storages
-    return Eraser(resources.table, customers, resources.insights, logs, storages, resources.s3, resources.clock)
+    table, s3, storages = resources.table, resources.s3, resources.connector_storages
+    runs = RunTraces(table, storages, resources.run_plans, resources.run_erasures)
+    return Eraser(table, customers, resources.insights, resources.inference_logs, storages, runs, s3, resources.clock)
 
 
 Contacts = Annotated[ContactService, Depends(_contacts)]
@@ -72,6 +74,7 @@ def get_client(
 def erase_client(key: ClientKey, context: CurrentContext, service: CurrentEraser) -> ClientErasure:
     """Erase a customer everywhere: reactions, contacts, insights, arguments, personas, logged texts and exports.
 
-    The lineage of insights keeps ids only. The audit log keeps the counts in the response.
+    The lineage of insights keeps ids only. The audit log keeps the counts in the response. Runs that have not ended
+    leave the customer out. Published files of runs stay as they are: `outputs` names their folders.
     """
     return service.erase(context, key)

@@ -28,7 +28,7 @@ async def _service(resources: CurrentResources) -> DecisionRunService:
         resources.connector_storages,
         resources.run_plans,
         resources.job_launcher,
-        resources.job_limits,
+        resources.storage_usages,
         resources.clock,
         function_rows=resources.settings.function_run_rows,
     )

@@ -1,7 +1,6 @@
 """Rules of decision runs: what may be started, cancelled and compared."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from functions.decision_runs.what_ifs import changed
 from shared.checkpoints.aliases import CheckpointAliases
@@ -10,26 +9,32 @@ from shared.connectors.storage import ConnectorStorages
 from shared.decisions.moments import Moment, Moments
 from shared.decisions.snapshots import kept, references
 from shared.decisions.summaries import unpacked
-from shared.dynamodb.repository import Idempotency, Modification
+from shared.dynamodb.repository import Idempotency, Modification, Repository
 from shared.dynamodb.table import Table
 from shared.errors import ConflictError, ValidationFailedError
 from shared.insights.ledger import released
 from shared.insights.policy_names import PolicyNames
 from shared.insights.store import Insights
 from shared.jobs.launcher import JobLauncher
-from shared.models.action import channel_key
-from shared.models.decision_run import DecisionRun, DecisionRunCreate, DecisionSummary, OfferLimit, RunOverrides
+from shared.models.action import Action, ActionStatus, channel_key
+from shared.models.decision_run import (
+    DecisionRun,
+    DecisionRunCreate,
+    DecisionSettings,
+    DecisionSummary,
+    OfferLimit,
+    RunOverrides,
+)
 from shared.models.insight import Wording
 from shared.models.job_reference import JobKind
 from shared.models.job_status import JobStatus
+from shared.models.run import RunPlan
 from shared.runs.control import RunControl
 from shared.runs.inputs import InputFinder, RunInputs
 from shared.runs.plans import PART_ROWS, Plans
 from shared.runs.store import Runs
+from shared.space_usage.storage import StorageUsages
 from shared.spaces.members import SpaceContext
-
-if TYPE_CHECKING:
-    from shared.models.job_limits import JobLimits
 
 # What one slow processor decides.
 ROWS_A_SECOND = 500
@@ -47,14 +52,17 @@ class DecisionRunService(RunControl[DecisionRun, DecisionRunCreate]):
         storages: ConnectorStorages,
         plans: Plans,
         launcher: JobLauncher,
-        limits: "JobLimits",
+        storage_usages: StorageUsages,
         clock: Clock,
         *,
         function_rows: int,
     ) -> None:
         runs = Runs(table, DecisionRun, JobKind.DECISION_RUN, clock)
-        super().__init__(runs, table, inputs, storages, plans, launcher, limits, clock, function_rows=function_rows)
+        super().__init__(
+            runs, table, inputs, storages, plans, launcher, storage_usages, clock, function_rows=function_rows
+        )
         self._moments = Moments(table, clock)
+        self._actions = Repository(table, Action, kind="action", clock=clock)
         self._aliases = CheckpointAliases(table, clock)
         self._names = PolicyNames(table, clock)
         self._insights = insights
@@ -148,6 +156,20 @@ class DecisionRunService(RunControl[DecisionRun, DecisionRunCreate]):
             policy_version=moment.policy.version,
             wording=request.wording,
         )
+
+    def _require_current(self, space_id: str, run: DecisionRun, plan: RunPlan) -> None:
+        settings = DecisionSettings.model_validate(plan.settings)
+        ids = [each["id"] for each in settings.checkpoints.values()]
+        known = {each.id for each in self._aliases.checkpoints(space_id, ids).values()}
+        if gone := set(ids) - known:
+            raise ConflictError(f"The checkpoint {min(gone)} was deleted. Start another run.")
+        # A dry run makes no offers.
+        offered = [Action.model_validate(each) for each in settings.actions if not run.dry_run]
+        active = {each.id: each.name for each in offered if each.status is ActionStatus.ACTIVE}
+        found = self._actions.get_many(space_id, list(active))
+        for action_id, name in active.items():
+            if action_id not in found or found[action_id].status is not ActionStatus.ACTIVE:
+                raise ConflictError(f"The action '{name}' was deleted, or is not active any more. Start another run.")
 
 
 def _require_known(limits: Sequence[OfferLimit], moment: Moment) -> None:

@@ -6,19 +6,16 @@ a workflow's own last step having arrived.
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from shared.aws.executions import ExecutionStatus
 from shared.errors import NotFoundError
-from shared.jobs.failures import Failure, explain
-from shared.models.decision_run import DecisionRun
+from shared.jobs.failures import STOPPED_BY_MEMBER, Failure, explain
 from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
-from shared.models.prediction import PredictionRun
 from shared.models.training import Training
 from shared.observability import count, logger
 from shared.resources import Resources
-from shared.runs.store import Runs
+from shared.runs.kinds import runs_of_all_kinds
 from shared.space_usage.jobs import JobUsages
 from shared.spaces.store import Spaces
 from shared.trainings.store import Trainings
@@ -55,10 +52,7 @@ class Convergence:
         self._connector_scans = resources.connector_scans
         self._evaluations = resources.evaluations
         self._due_evaluations = resources.due_evaluations
-        self._runs: dict[JobKind, Runs[Any]] = {
-            JobKind.PREDICTION: Runs(resources.table, PredictionRun, JobKind.PREDICTION, resources.clock),
-            JobKind.DECISION_RUN: Runs(resources.table, DecisionRun, JobKind.DECISION_RUN, resources.clock),
-        }
+        self._runs = runs_of_all_kinds(resources.table, resources.clock)
         self._publisher = resources.run_publisher
         self._job_usages = JobUsages(resources.table, resources.clock)
         self._spaces = Spaces(resources.table, resources.clock)
@@ -85,7 +79,7 @@ class Convergence:
         try:
             if job.kind is JobKind.TRAINING:
                 ended = self._trainings.end(job.space_id, job.id, JobStatus.STOPPED, {"error": _SPACE_DELETED})
-                has_due = ended.status is JobStatus.SUCCEEDED
+                has_due = bool(ended.checkpoint_ids)
             elif job.kind in self._runs:
                 self._end_run(job, Failure(JobStatus.STOPPED, _SPACE_DELETED))
                 has_due = False
@@ -105,13 +99,13 @@ class Convergence:
         except NotFoundError:
             self._converge_deleted(job)
             return
-        if training.status is JobStatus.SUCCEEDED:
+        if training.checkpoint_ids:
             self._follow(job, training)
             return
         if training.status.is_final:
             self._put_away(job)
             return
-        finding = self._find(job, training.status)
+        finding = self._find_stopped(job, training) if training.stop_requested_at else self._find(job, training.status)
         if isinstance(finding, Running):
             self._trainings.advance(job.space_id, job.id, JobStatus.RUNNING)
         elif isinstance(finding, Failure):
@@ -119,7 +113,7 @@ class Convergence:
             self._report(job, finding)
 
     def _follow(self, job: JobReference, training: Training) -> None:
-        """What is to follow a training that has succeeded is for its workflow to do, as long as that goes on."""
+        """What is to follow a training with a checkpoint is for its workflow to do, as long as that goes on."""
         self._launcher.stop_training_job(job)
         execution = self._launcher.execution(job)
         if execution is None or execution.status.is_over:
@@ -164,6 +158,7 @@ class Convergence:
     def _end_run(self, job: JobReference, failure: Failure) -> None:
         run = self._runs[job.kind].repository.get(job.space_id, job.id)
         if not run.status.is_final:
+            # Before the end, which gives the folder back.
             self._publisher.withdraw(job.space_id, run)
             self._runs[job.kind].end(job.space_id, job.id, failure.status, {"error": failure.error})
 
@@ -199,6 +194,12 @@ class Convergence:
         if execution.status is ExecutionStatus.SUCCEEDED:
             return Failure(JobStatus.FAILED, _NO_RESULT)
         return explain(execution.error or execution.status, execution.cause)
+
+    def _find_stopped(self, job: JobReference, training: Training) -> JobFinding:
+        """Does what a request to stop may not have done, and returns the state of the training."""
+        if not self._launcher.end_early(job, STOPPED_BY_MEMBER):
+            return Failure(JobStatus.STOPPED, STOPPED_BY_MEMBER)
+        return self._find(job, training.status)
 
     def _never_started(self, job: JobReference, status: JobStatus) -> JobFinding:
         if status is not JobStatus.PENDING:

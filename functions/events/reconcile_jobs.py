@@ -19,6 +19,7 @@ from shared.dynamodb.cleanup_list import CleanupList
 from shared.jobs.store import Jobs
 from shared.observability import logger, measure
 from shared.resources import Resources
+from shared.runs.kinds import runs_of_all_kinds
 from shared.spaces.store import Spaces
 
 # Describing a job is waiting for AWS.
@@ -84,6 +85,7 @@ def clean_up(resources: Resources, seconds: float = math.inf) -> None:
         Arguments(resources.table, resources.clock),
         Chats(resources.table, resources.large_values, resources.clock),
         TrainingCleaner(resources),
+        *map(resources.run_cleaner, runs_of_all_kinds(resources.table, resources.clock).values()),
         resources.connector_cleaner,
     )
     ends_at = time.monotonic() + seconds

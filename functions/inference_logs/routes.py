@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Query
 
 from functions.inference_logs.service import InferenceLogService
+from functions.inference_logs.usage import UsageReader
 from shared.dependencies import CurrentResources
 from shared.http.parameters import PageNumber, page_number
 from shared.http.routers import CurrentContext, GroupRouter
@@ -16,14 +17,18 @@ from shared.models.inference_log import (
     CallType,
     InferenceLog,
     InferenceSummary,
+    InferenceUsage,
     LogFilters,
+    UsageGroup,
 )
+from shared.spaces.members import Members
 
 router = GroupRouter("inference-logs")
 
 
 async def _service(resources: CurrentResources) -> InferenceLogService:
-    return InferenceLogService(resources.inference_logs, resources.clock)
+    usage = UsageReader(resources.inference_logs, Members(resources.table, resources.clock))
+    return InferenceLogService(resources.inference_logs, usage, resources.clock)
 
 
 CurrentInferenceLogService = Annotated[InferenceLogService, Depends(_service)]
@@ -90,3 +95,14 @@ def summarise_inference_logs(
     The answer says which period was counted.
     """
     return service.summarise(context, filters)
+
+
+@router.get("/usage", extension=True)
+def add_up_inference_logs(
+    context: CurrentContext,
+    service: CurrentInferenceLogService,
+    filters: Annotated[LogFilters, Depends(_summary_filters)],
+    by: Annotated[UsageGroup, Query(description="What usage is added up by.")] = UsageGroup.DAY,
+) -> InferenceUsage:
+    """Add up calls, tokens, latency and cost by day, hour, model, type or user, by default over the last 30 days."""
+    return service.add_up(context, filters, by)

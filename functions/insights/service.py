@@ -13,7 +13,7 @@ from shared.clock import Clock, new_id
 from shared.decisions.words import GeneratedText, PromptFacts, content, plain_text
 from shared.dynamodb.repository import Idempotency
 from shared.dynamodb.table import Write, repeat_on_conflict
-from shared.errors import UnavailableError
+from shared.errors import UnavailableError, ValidationFailedError
 from shared.insights.exposures import ExposedMeanwhileError
 from shared.insights.ledger import LedgerChangedError, Report, ReportedContact
 from shared.insights.store import Insights
@@ -21,7 +21,7 @@ from shared.llm.language_models import Caller, LanguageModelAccess
 from shared.models.action import Action
 from shared.models.contact import ContactStatus
 from shared.models.insight import FinishReason, Insight, InsightCreate, InsightPolicy, Wording
-from shared.models.lineage import Lineage
+from shared.models.lineage import DecisionLineage, Lineage
 from shared.spaces.members import SpaceContext
 
 _UNWRITTEN = UnavailableError("The text is being written. Get the insight again in half a minute.")
@@ -58,6 +58,8 @@ class InsightService:
 
         Raises ValidationFailedError for an unknown action, and UnknownModelError for an unknown language model.
         """
+        if idempotency is not None and request.dry_run:
+            raise ValidationFailedError.of("header.Idempotency-Key", "is not for a dry run, which stores nothing")
         if idempotency is not None:
             first = await in_thread(self._insights.answered, context.space_id, idempotency)
             if first is not None:
@@ -106,6 +108,9 @@ class InsightService:
                 ledger, version = self._insights.ledger, decision.ledger_version
                 also = ledger.reservation(context.space_id, decision.client.key, reported, version)
             insight.elapsed_time_in_seconds = round(time.perf_counter() - started, 6)
+            if request.dry_run:
+                insight.dry_run = True
+                return decision, insight, insight
             return decision, insight, self._keep(context, insight, decision, idempotency, correlation_id, also)
 
         return repeat_on_conflict(
@@ -148,6 +153,7 @@ class InsightService:
             arm=decision.arm.name if decision.arm else None,
             experiment_id=decision.experiment_id if decision.arm else None,
             finish_reason=FinishReason.CONTROL if decision.withheld_action_id else FinishReason.NO_ELIGIBLE_ACTION,
+            limits=decision.limits,
             selection_probability=decision.selection_probability,
             withheld_action_id=decision.withheld_action_id,
             offers=decision.offers,
@@ -165,15 +171,13 @@ class InsightService:
         also: Sequence[Write] = (),
     ) -> Insight:
         client, winner = decision.client, decision.winner
-        checkpoint = winner.propensity.checkpoint if winner else None
-        lineage = self._lineages.of_decision(context.space_id, insight.action_id, checkpoint)
         return self._insights.create(
             context.space_id,
             insight,
             client.key,
             client.features,
             winner.band if winner else None,
-            lineage,
+            winner.lineage if winner else DecisionLineage(),
             idempotency,
             group=winner.action.group or None if winner else None,
             correlation_id=correlation_id,

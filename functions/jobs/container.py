@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from functions.jobs.modelling.training import TrainingStoppedError
+from functions.jobs.fitting.base import TrainingStoppedError
 from shared.errors import UNEXPECTED_JOB_ERROR, ApiError, JobFailedError
 from shared.propensity.errors import CheckpointError
 

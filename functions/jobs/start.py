@@ -9,11 +9,13 @@ the packages of its own environment. Only the standard library is imported here,
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
 import tarfile
 import venv
+from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -34,7 +36,11 @@ def main() -> NoReturn:
     os.chdir(CODE)
     # A signal waits until the job can handle it. The kernel drops signals that a first process does not handle.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    os.execve(python, [python, "-u", "-m", f"functions.jobs.{job}"], _own_variables())  # noqa: S606
+    variables = _own_variables()
+    if job != "train":
+        # Networks are scored row by row: numpy's threads would only wait for each other.
+        variables.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.execve(python, [python, "-u", "-m", f"functions.jobs.{job}"], variables)  # noqa: S606
 
 
 def _own_variables() -> dict[str, str]:
@@ -48,7 +54,8 @@ def _own_variables() -> dict[str, str]:
 def _install(base: Path, channel: Path) -> str:
     """Installs the wheels of ``channel`` into an environment of their own, and returns its Python.
 
-    The container's packages are hidden: LightGBM would import its pandas, which need not fit to our numpy.
+    The container's packages are hidden: LightGBM would import its pandas, which need not fit to our numpy. Only its
+    PyTorch is shared, which is too large to ship.
     """
     environment, wheels = base / "environment", base / "wheels"
     python = str(environment / "bin" / "python")
@@ -68,7 +75,36 @@ def _install(base: Path, channel: Path) -> str:
     )  # fmt: skip
     if installed.returncode:
         _end(base, f"The packages of the job cannot be installed: {installed.stderr.strip()[-800:]}", 1)
+    _share_torch(environment)
     return python
+
+
+def _share_torch(environment: Path) -> None:
+    """Links the container's PyTorch and what it needs, if there is one, behind the packages of the environment."""
+    links = environment / "torch"
+    links.mkdir()
+    for package in _with_requirements("torch", {}).values():
+        for name in {file.parts[0] for file in package.files or ()} - {"..", "__pycache__"}:
+            if not (links / name).exists():
+                (links / name).symlink_to(Path(str(package.locate_file(name))).absolute())
+    [packages] = environment.glob("lib/python3*/site-packages")
+    (packages / "torch.pth").write_text(f"{links}\n", encoding="utf-8")
+
+
+def _with_requirements(name: str, found: dict[str, metadata.Distribution]) -> dict[str, metadata.Distribution]:
+    """Adds an installed package, and those that it names as its requirements."""
+    key = re.sub(r"[-_.]+", "-", name).lower()
+    try:
+        package = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return found
+    if key not in found:
+        found[key] = package
+        for requirement in package.requires or ():
+            # What only serves an option is left out.
+            if "extra ==" not in requirement:
+                _with_requirements(re.split(r"[^\w.-]", requirement, maxsplit=1)[0], found)
+    return found
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:

@@ -11,6 +11,7 @@ from functions.leaderboards.shared_ranks import COMPARED_ROWS, RankedPlace, Repl
 from shared.dynamodb.repository import cursor_id
 from shared.errors import Detail, InvalidCursorError, ValidationFailedError
 from shared.evaluations.benchmarks import Benchmarks, KnownBenchmark
+from shared.evaluations.boards import Boards
 from shared.evaluations.scores import Ranking, Score, ScoreEntry, Scores
 from shared.models.base import Page, format_timestamp
 from shared.models.job import LOWER_IS_BETTER, MetricName
@@ -56,8 +57,9 @@ class Order(NamedTuple):
 
 
 class LeaderboardService:
-    def __init__(self, scores: Scores, benchmarks: Benchmarks) -> None:
+    def __init__(self, scores: Scores, boards: Boards, benchmarks: Benchmarks) -> None:
         self._scores = scores
+        self._all_results = boards
         self._benchmarks = benchmarks
 
     def list_rows(self, context: SpaceContext, query: LeaderboardQuery) -> Page[LeaderboardRow]:
@@ -121,7 +123,7 @@ class LeaderboardService:
         page = [OrderedEntry(entry, entry.value) for entry in entries[: query.limit]]
         benchmarks = {candidate.entry.checkpoint_id: [benchmark] for candidate in page}
         ranks = self._counted_ranks(ranking, page, descending=descending)
-        compared = [*self._next_better(ranking, ranks), *page]
+        compared = [*self._next_better(ranking, ranks, page), *page]
         order = Order(ranking.metric, [benchmark], ranks)
         return Page(
             count=self._scores.count(ranking),
@@ -129,11 +131,21 @@ class LeaderboardService:
             has_more=len(entries) > len(page),
         )
 
-    def _next_better(self, ranking: Ranking, ranks: dict[float, int]) -> list[OrderedEntry]:
-        """Returns the rows next above the best of these values, and adds their values to the ranks."""
+    def _next_better(
+        self, ranking: Ranking, ranks: dict[float, int], page: Sequence[OrderedEntry]
+    ) -> list[OrderedEntry]:
+        """Returns the rows next above the best ones of the page, and adds their values to the ranks.
+
+        A page may end within rows of equal values: the first of these by their ids are returned, too.
+        """
         best = min(ranks, key=lambda value: ranks[value], default=None)
-        if best is None or ranks[best] == 1:
+        if best is None:
             return []
+        shown = {row.entry.checkpoint_id for row in page}
+        equals = self._scores.equal(ranking, best, COMPARED_ROWS)
+        beside = [OrderedEntry(each, each.value) for each in equals if each.checkpoint_id not in shown]
+        if ranks[best] == 1:
+            return beside
         higher = ranking.metric not in LOWER_IS_BETTER
         entries = self._scores.better(ranking, best, COMPARED_ROWS, higher=higher)
         values = list(dict.fromkeys(each.value for each in entries if each.value is not None))
@@ -143,7 +155,7 @@ class LeaderboardService:
             # Another request may have written between the two reads.
             rank = max(rank - equal[value], 1)
             ranks[value] = rank
-        return [OrderedEntry(entry, entry.value) for entry in entries]
+        return [*beside, *(OrderedEntry(entry, entry.value) for entry in entries)]
 
     def _counted_ranks(self, ranking: Ranking, page: Sequence[OrderedEntry], *, descending: bool) -> dict[float, int]:
         """Returns the ranks of a page's values: counted for the first, then by how many share each value."""
@@ -181,9 +193,7 @@ class LeaderboardService:
         metric = query.metric or DEFAULT_METRIC
 
         def read(benchmark: KnownBenchmark) -> Board:
-            entries = self._scores.entries(
-                context.space_id, benchmark.id, benchmark.revision, metric, describe=query.is_filtered
-            )
+            entries = self._all_results.entries(context.space_id, benchmark.id, benchmark.revision, metric)
             return Board(benchmark, {entry.checkpoint_id: entry for entry in entries})
 
         with BoundThreads(PARALLEL_READS) as pool:
@@ -239,7 +249,8 @@ def _places(
         known = [each[compared] for each in current if compared in each]
         # Averages over other benchmarks are not compared.
         replicates = Replicates(known, order.metric) if len(known) == len(order.benchmarks) else None
-        places[row.entry.checkpoint_id] = RankedPlace(row.value, order.ranks[row.value], replicates)
+        checkpoint_id = row.entry.checkpoint_id
+        places[checkpoint_id] = RankedPlace(checkpoint_id, row.value, order.ranks[row.value], replicates)
     return places
 
 
@@ -313,11 +324,14 @@ def _ranks(candidates: Iterable[OrderedEntry], metric: MetricName) -> dict[float
 
 
 def _above(matching: Sequence[OrderedEntry], page: Sequence[OrderedEntry], metric: MetricName) -> list[OrderedEntry]:
-    """Returns the rows next above the best one of the page."""
+    """Returns the rows next above the best ones of the page, and the first ones with their value that it lacks."""
     sign = -1 if metric in LOWER_IS_BETTER else 1
     best = max((sign * row.value for row in page if row.value is not None), default=math.inf)
-    better = [(sign * row.value, row.entry.checkpoint_id, row) for row in matching if row.value is not None]
-    return [row for value, _, row in nsmallest(COMPARED_ROWS, (each for each in better if each[0] > best))]
+    shown = {row.entry.checkpoint_id for row in page}
+    keyed = [(sign * row.value, row.entry.checkpoint_id, row) for row in matching if row.value is not None]
+    better = nsmallest(COMPARED_ROWS, (each for each in keyed if each[0] > best))
+    equals = nsmallest(COMPARED_ROWS, (each for each in keyed if each[0] == best))
+    return [row for _, checkpoint_id, row in (*equals, *better) if checkpoint_id not in shown]
 
 
 def _row(

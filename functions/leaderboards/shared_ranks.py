@@ -54,6 +54,7 @@ class Replicates:
 class RankedPlace:
     """A row's value and its rank by values alone; ``replicates`` is ``None`` for a row that can't be tested."""
 
+    checkpoint_id: str
     value: float
     rank: int
     replicates: Replicates | None
@@ -61,7 +62,8 @@ class RankedPlace:
 
 def shared_rank(row: RankedPlace, better: Sequence[RankedPlace]) -> int:
     """Returns the row's rank, or the best one of the next better rows from which a test cannot separate it."""
-    nearest = sorted(better, key=lambda each: -each.rank)[:COMPARED_ROWS]
+    # Of equal values, those that a page of any size finds.
+    nearest = sorted(better, key=lambda each: (-each.rank, each.checkpoint_id))[:COMPARED_ROWS]
     return next((each.rank for each in reversed(nearest) if not _is_apart(row, each)), row.rank)
 
 

@@ -7,27 +7,30 @@ from shared.clock import Clock, new_id
 from shared.connectors.storage import ConnectorStorages
 from shared.dynamodb.repository import Idempotency
 from shared.dynamodb.table import Table
-from shared.errors import ValidationFailedError
+from shared.errors import ConflictError, ValidationFailedError
 from shared.insights.store import InsightPolicies
 from shared.jobs.launcher import JobLauncher
+from shared.models.checkpoint import Checkpoint
 from shared.models.job_reference import JobKind
 from shared.models.prediction import PredictionCreate, PredictionRun
-from shared.models.run import PredictionSettings
+from shared.models.run import PredictionSettings, RunPlan
 from shared.propensity.scorers import Scorers
 from shared.runs.control import RunControl
 from shared.runs.inputs import InputFinder
 from shared.runs.plans import PART_ROWS, Plans
 from shared.runs.store import Runs
+from shared.space_usage.storage import StorageUsages
 from shared.spaces.members import SpaceContext
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from shared.models.job_limits import JobLimits
-
 # What one slow processor scores, without and with contributions.
 ROWS_A_SECOND = 20_000
 EXPLAINED_ROWS_A_SECOND = 1_000
+# The same of a model with networks.
+NETWORK_ROWS_A_SECOND = 5_000
+EXPLAINED_NETWORK_ROWS_A_SECOND = 100
 
 
 class PredictionService(RunControl[PredictionRun, PredictionCreate]):
@@ -40,13 +43,15 @@ class PredictionService(RunControl[PredictionRun, PredictionCreate]):
         storages: ConnectorStorages,
         plans: Plans,
         launcher: JobLauncher,
-        limits: "JobLimits",
+        storage_usages: StorageUsages,
         clock: Clock,
         *,
         function_rows: int,
     ) -> None:
         runs = Runs(table, PredictionRun, JobKind.PREDICTION, clock)
-        super().__init__(runs, table, inputs, storages, plans, launcher, limits, clock, function_rows=function_rows)
+        super().__init__(
+            runs, table, inputs, storages, plans, launcher, storage_usages, clock, function_rows=function_rows
+        )
         self._aliases = CheckpointAliases(table, clock)
         self._policies = InsightPolicies(table, clock)
         self._s3 = s3
@@ -75,7 +80,7 @@ class PredictionService(RunControl[PredictionRun, PredictionCreate]):
             idempotency,
             inputs,
             PredictionSettings(artifact=checkpoint.artifact, contributions=request.contributions, key_columns=keys),
-            rows_per_second=EXPLAINED_ROWS_A_SECOND if request.contributions else ROWS_A_SECOND,
+            rows_per_second=_rows_a_second(checkpoint, explained=request.contributions),
             part_rows=PART_ROWS,
             id=run_id,
             created_at=self._clock(),
@@ -86,3 +91,15 @@ class PredictionService(RunControl[PredictionRun, PredictionCreate]):
             contributions=request.contributions,
             key_columns=keys,
         )
+
+    def _require_current(self, space_id: str, run: PredictionRun, plan: RunPlan) -> None:
+        found = self._aliases.checkpoint(space_id, run.checkpoint_id)
+        if found is None or found.artifact != PredictionSettings.model_validate(plan.settings).artifact:
+            raise ConflictError(f"The checkpoint {run.checkpoint_id} was deleted. Start another run.")
+
+
+def _rows_a_second(checkpoint: Checkpoint, *, explained: bool) -> int:
+    # Only networks explain by estimates.
+    if checkpoint.explains_exactly:
+        return EXPLAINED_ROWS_A_SECOND if explained else ROWS_A_SECOND
+    return EXPLAINED_NETWORK_ROWS_A_SECOND if explained else NETWORK_ROWS_A_SECOND

@@ -26,6 +26,7 @@ def _published() -> Architectures:
                 uses_several_gpus=each.uses_workers,
                 uses_several_instances=each.uses_workers,
                 exceeds_memory=each.exceeds_memory,
+                explains_exactly=each.explains_exactly,
                 in_auto=each.in_auto or None,
                 configuration=each.configuration.model_json_schema(),
             )

@@ -71,6 +71,15 @@ def delete_training(
     return service.delete(context, id, expected_version)
 
 
+@router.post("/{id}/stop", extension=True, responses=errors(403, 409))
+def stop_training(id: str, context: CurrentContext, service: CurrentTrainingService, response: Response) -> Training:
+    """Stop a training and keep what is fitted: it ends `stopped`, with a checkpoint if there is a model by then.
+
+    The response comes before the job has stopped, which takes up to two minutes. `notes` then say how far it came.
+    """
+    return tagged(response, service.stop(context, id))
+
+
 @router.get("/{id}", responses=errors(403))
 def get_training(
     id: str,

@@ -16,6 +16,7 @@ from shared.dynamodb.repository import Idempotency, Modification, Repository
 from shared.dynamodb.table import Table
 from shared.errors import ConflictError, JobFailedError, UnavailableError, ValidationFailedError
 from shared.evaluations.due import DueEvaluations
+from shared.jobs.failures import STOPPED_BY_MEMBER
 from shared.jobs.instances import instance_types
 from shared.jobs.launcher import JobLauncher
 from shared.models.base import Deleted, Page
@@ -125,9 +126,25 @@ class TrainingService:
                 return self._decide(context, training, changes, joined, pin) if changes else None
 
             updated = self._trainings.change(context.space_id, training_id, decide, expected_version=expected_version)
-        if joined and updated.status is JobStatus.SUCCEEDED:
+        if joined and updated.checkpoint_ids:
             self._evaluate(context, updated, joined)
         return self._complete(context, updated)
+
+    def stop(self, context: SpaceContext, training_id: str) -> Training:
+        """Ends a training with what it has fitted: its job saves that, and the workflow makes it a checkpoint.
+
+        One whose job does not exist yet ends without a checkpoint. Raises ConflictError if it has ended otherwise.
+        """
+        training = self._trainings.ask_to_stop(context.space_id, training_id)
+        if not training.status.is_final:
+            job = _job(context, training)
+            try:
+                if not self._launcher.end_early(job, STOPPED_BY_MEMBER):
+                    values = {"error": STOPPED_BY_MEMBER}
+                    training = self._trainings.end(context.space_id, training_id, JobStatus.STOPPED, values)
+            except (ClientError, BotoCoreError):
+                logger.exception("the job was not stopped: the reconciler will try again", extra=job.execution_input)
+        return self._complete(context, training)
 
     def delete(self, context: SpaceContext, training_id: str, expected_version: int | None) -> Deleted:
         """Removes a training. Its checkpoints stay, because leaderboards may list them and insights may use them.

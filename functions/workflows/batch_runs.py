@@ -75,19 +75,31 @@ def complete_parts(resources: Resources, space_id: str, runs: Runs[Any], run: Ru
     return [found[number] for number in range(run.parts)]
 
 
-def finish_run(
-    resources: Resources, space_id: str, runs: Runs[Any], run_id: str, columns: Mapping[str, str]
-) -> Sequence[PartResult]:
-    """Publishes the output of a run and ends it. Returns the results of its parts. Safe to repeat.
+def finish_run(resources: Resources, space_id: str, runs: Runs[Any], run_id: str, columns: Mapping[str, str]) -> None:
+    """Publishes the output of a run and ends it. Safe to repeat.
 
-    Raises JobFailedError, see ``complete_parts`` and ``Publisher.publish``.
+    Raises JobFailedError, see ``complete_parts``, ``Publisher.begin`` and ``Publisher.publish``.
     """
     run = runs.repository.get(space_id, run_id)
+    if run.status.is_final:
+        return
     results = complete_parts(resources, space_id, runs, run)
-    if run.status is not JobStatus.SUCCEEDED:
-        resources.run_publisher.publish(space_id, runs, run, results, columns)
-        runs.end(space_id, run_id, JobStatus.SUCCEEDED, {})
-    return results
+    resources.run_publisher.begin(space_id, runs, run)
+    # An erasure that comes later names the run, because it has begun to publish.
+    erased = resources.run_erasures.since(space_id, run.work_began_at)
+    if erased:
+        # Other runs need no polars here.
+        from functions.workflows.prediction.leaving_out import leave_out
+
+        results = leave_out(resources, space_id, run, results, erased)
+    resources.run_publisher.publish(space_id, runs, run, results, columns)
+    end_run(resources, space_id, runs, run_id)
+
+
+def end_run(resources: Resources, space_id: str, runs: Runs[Any], run_id: str) -> None:
+    """Ends a run as ``succeeded``, and removes its parts. If this dies in between, the reconciler removes them."""
+    runs.end(space_id, run_id, JobStatus.SUCCEEDED, {})
+    resources.run_cleaner(runs).clean(space_id, run_id)
 
 
 def fail_run(resources: Resources, event: Mapping[str, Any], runs: Runs[Any]) -> dict[str, Any]:
@@ -103,6 +115,7 @@ def fail_run(resources: Resources, event: Mapping[str, Any], runs: Runs[Any]) ->
     except NotFoundError:
         return {"status": None}
     if not run.status.is_final:
+        # Before the end, which gives the folder back. If this dies in between, the reconciler begins again.
         resources.run_publisher.withdraw(space_id, run)
         run = runs.end(space_id, run_id, failure.status, {"error": failure.error})
     return {"status": run.status}

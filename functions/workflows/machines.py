@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from shared.aws.training_jobs import SageMakerJobs, SageMakerJobStatus
-from shared.jobs.failures import CAPACITY_ERRORS
+from shared.jobs.failures import CAPACITY_ERRORS, explain
 from shared.jobs.store import Jobs
 from shared.models.base import Timestamp
 from shared.resources import Resources
@@ -71,13 +71,19 @@ class NextStep:
         return {**ids, **self.values, "next": self.next, "search": self.search.model_dump(mode="json")}
 
 
-def find_machine(resources: Resources, job_id: str, event: Mapping[str, Any]) -> NextStep:
-    """Takes the job's ``plan``, the last ``search``, and ``error`` and ``cause`` of the last request, if it failed."""
-    return _Finder(resources, job_id, event).decide()
+def find_machine(
+    resources: Resources, job_id: str, event: Mapping[str, Any], *, keeps_stopped: bool = False
+) -> NextStep:
+    """Takes the job's ``plan``, the last ``search``, and ``error`` and ``cause`` of the last request, if it failed.
+
+    With ``keeps_stopped``, what a stopped job has left is registered, too.
+    """
+    return _Finder(resources, job_id, event, keeps_stopped=keeps_stopped).decide()
 
 
 class _Finder:
-    def __init__(self, resources: Resources, job_id: str, event: Mapping[str, Any]) -> None:
+    def __init__(self, resources: Resources, job_id: str, event: Mapping[str, Any], *, keeps_stopped: bool) -> None:
+        self._keeps_stopped = keeps_stopped
         self._plan = event["plan"]
         self._search = MachineSearch.model_validate(event["search"] or {"spot": self._plan["spot"]})
         self._error, self._cause = str(event.get("error") or ""), str(event.get("cause") or "")
@@ -98,6 +104,8 @@ class _Finder:
             return NextStep("register", search, _result(description, self._plan))
         if not status.is_over:
             return self._wait(None, LONGEST_PAUSE_FOR_JOB)
+        if self._keeps_stopped and status is SageMakerJobStatus.STOPPED and (found := self._left_by_stopped()):
+            return NextStep("register", search, found)
         search.number += 1
         search.is_requested, search.waiting_since = False, None
         return self._after_end(description)
@@ -111,6 +119,17 @@ class _Finder:
         if isinstance(cause, dict) and "TrainingJobStatus" in cause:
             return cause
         return self._sagemaker.describe(self._name())
+
+    def _left_by_stopped(self) -> Mapping[str, Any] | None:
+        """Returns the same as a job that has ended well, and how it ended. ``None`` if it left nothing.
+
+        When AWS stops a job, it packs the folder of models as it is.
+        """
+        description = self._sagemaker.describe(self._name())
+        if description is None or not description.get("ModelArtifacts", {}).get("S3ModelArtifacts"):
+            return None
+        failure = explain("", json.dumps(_selected(description)))
+        return {**_result(description, self._plan), "stopped": {"status": failure.status, "error": failure.error}}
 
     def _after_end(self, description: Mapping[str, Any]) -> NextStep:
         search = self._search

@@ -203,6 +203,8 @@ class ServiceFunction(Construct):
             "LOG_LEVEL": settings.log_level,
             # Otherwise Pydantic searches every package for plugins at each start.
             "PYDANTIC_DISABLE_PLUGINS": "__all__",
+            # Networks are scored row by row: numpy's threads would only wait for each other.
+            "OPENBLAS_NUM_THREADS": "1",
             "POWERTOOLS_SERVICE_NAME": self.spec.name,
             "POWERTOOLS_METRICS_NAMESPACE": settings.metrics_namespace,
             **extra,

@@ -18,6 +18,7 @@ import asyncio
 import functools
 import json
 import logging
+import string
 import threading
 import time
 from collections.abc import Callable
@@ -252,6 +253,19 @@ def with_streams_from_start(load: Callable[[], None], positions: dict[Any, Any])
     return load_then_forget
 
 
+def without_punctuation(make: Callable[[dict[str, Any]], str]) -> Callable[[dict[str, Any]], str]:
+    """Wraps the maker of a template's secrets, which ignores ``ExcludePunctuation``. Our keys are base64."""
+
+    def make_secret(properties: dict[str, Any]) -> str:
+        generated = properties.get("GenerateSecretString") or {}
+        if generated.get("ExcludePunctuation"):
+            excluded = generated.get("ExcludeCharacters", "") + string.punctuation
+            properties = {**properties, "GenerateSecretString": {**generated, "ExcludeCharacters": excluded}}
+        return make(properties)
+
+    return make_secret
+
+
 def install() -> None:
     """Installs the additions. Call this function before ministack starts."""
     from ministack import app
@@ -279,6 +293,7 @@ def install() -> None:
     saver = StateSaver(app.save_all)
     app.save_all = saver.save_finally
     app._load_persisted_state = with_regular_saves(load, app._build_persistence_save_dict, saver.save, SAVE_SECONDS)
+    provisioners._sm_secret_string = without_punctuation(provisioners._sm_secret_string)
     provisioners._cognito_user_pool_attributes = with_provider_url(provisioners._cognito_user_pool_attributes)
 
 

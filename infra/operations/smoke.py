@@ -1,4 +1,4 @@
-"""Uses a new deployment as a customer does: one check each of sign-in, files, training, chats and decisions.
+"""Uses a new deployment as a customer does: one check each of sign-in, files, training, chats, decisions and runs.
 
 Everything happens in a space of its own, which the last check deletes with the user.
 """
@@ -20,7 +20,7 @@ from infra.local.client import ApiClient, ApiResponseError, Json
 from infra.local.settings import LocalError
 
 ROWS = 600
-FILE, BENCHMARK_FILE, TARGET = "customers.csv", "benchmark.csv", "bought"
+FILE, BENCHMARK_FILE, BASE_FILE, TARGET = "customers.csv", "benchmark.csv", "whole-base.csv", "bought"
 ENDED = ("succeeded", "failed", "stopped")
 SCAN_SECONDS = 300.0
 LOG_SECONDS = 60.0
@@ -71,6 +71,8 @@ class Smoke:
             ("the model is measured", self._measure, "a model trains on a CPU"),
             ("a language model answers", self._chat, "a user signs in"),
             ("a decision uses the model", self._decide, "a model trains on a CPU"),
+            ("a file is scored", self._score, "a model trains on a CPU"),
+            ("a file gets its decisions", self._decide_all, "a decision uses the model"),
             ("what was made is deleted", self._clean_up, "stacks are complete"),
         ]
         outcomes: dict[str, Outcome] = {}
@@ -148,11 +150,12 @@ class Smoke:
     def _files(self) -> str:
         connector = self.api.post("/connectors", {"name": "Smoke test", "type": "aws-s3"})["id"]
         self._made["connector"] = connector
-        self.api.upload(connector, {FILE: customers(1), BENCHMARK_FILE: customers(2)})
+        files = {FILE: customers(1), BENCHMARK_FILE: customers(2), BASE_FILE: customers(3, named=True)}
+        self.api.upload(connector, files)
         # Nobody asks for the scan: S3's event starts it.
         page = self.api.wait(
             f"/connectors/{connector}/catalog?pageSize=10",
-            lambda page: len([row for row in page["data"] if row["status"] != "pending"]) == 2,
+            lambda page: len([row for row in page["data"] if row["status"] != "pending"]) == len(files),
             seconds=SCAN_SECONDS,
         )
         if broken := [f"{row['file']}: {row['error']}" for row in page["data"] if row["status"] == "error"]:
@@ -232,10 +235,31 @@ class Smoke:
         insight = self._ask(
             "/insights", {"client": {"name": "Ada", **facts}, "actions": [action["id"]], "max_tokens": 16}
         )
+        self._made["action"] = action["id"]
         [candidate] = insight["candidates"]
         if candidate["propensity"] is None:
             raise LookupError(f"the decision has no propensity: {candidate['reason']}")
         return f"propensity {candidate['propensity']:.3f}"
+
+    def _score(self) -> str:
+        return self._run("/predictions", {"checkpoint_id": self._made["checkpoint"]})
+
+    def _decide_all(self) -> str:
+        return self._run("/decision-runs", {"actions": [self._made["action"]]})
+
+    def _run(self, path: str, body: Json) -> str:
+        """Starts a run over the whole base, and waits for its output."""
+        connector = self._made["connector"]
+        body = {"connector_id": connector, "files": [BASE_FILE], "output": {"connector_id": connector}, **body}
+        one = f"{path}/{self.api.post(path, body)['id']}"
+        ended = self.api.wait(one, lambda run: run["status"] in ENDED, seconds=self.job_seconds, every=2.0)
+        if ended["status"] != "succeeded":
+            raise LookupError(f"{one} is {ended['status']}: {ended.get('error')}")
+        written = ended["progress"]["rows_written"]
+        if written != ROWS:
+            raise LookupError(f"{one} wrote {written} of {ROWS} rows")
+        files = self.api.get(f"{one}/files")["data"]
+        return f"{written} rows in {len(files)} files, by {ended['engine']}"
 
     def _chat(self) -> str:
         try:
@@ -269,15 +293,20 @@ class Smoke:
         return " and ".join(deleted) or "nothing was made"
 
 
-def customers(seed: int) -> bytes:
-    """Returns rows of customers, of whom those with a high income and a short distance buy more often."""
+def customers(seed: int, *, named: bool = False) -> bytes:
+    """Returns rows of customers, of whom those with a high income and a short distance buy more often.
+
+    Only named ones have an id, and no answer.
+    """
     numbers = random.Random(seed)  # noqa: S311 - these rows are no secret
     text = io.StringIO()
     rows = csv.writer(text)
-    rows.writerow(["age", "income", "distance", "city", TARGET])
-    for _ in range(ROWS):
+    columns = ["age", "income", "distance", "city"]
+    rows.writerow(["customer_id", *columns] if named else [*columns, TARGET])
+    for number in range(ROWS):
         income, distance = numbers.gauss(50, 15), numbers.uniform(0, 40)
         buys = income / 15 - distance / 10 + numbers.gauss(0, 0.7) > 1.5
         city = numbers.choice(["Bonn", "Lyon", "Porto"])
-        rows.writerow([numbers.randint(18, 90), round(income, 1), round(distance, 1), city, "yes" if buys else "no"])
+        row = [numbers.randint(18, 90), round(income, 1), round(distance, 1), city]
+        rows.writerow([f"c{number}", *row] if named else [*row, "yes" if buys else "no"])
     return text.getvalue().encode()

@@ -34,6 +34,8 @@ class ArmRules:
         self.arbitration = arbitration_of(self.policy, self.actions)
         self.factors = [contender(action, 1.0, self.arbitration).factor for action in self.actions]
         self.channels = _channels(self.actions)
+        # What happened before has no effect.
+        self.since = moment.now - _memory(self.policy)
         self._moment = moment
         self._without_history = self._engagement(History())
 
@@ -135,7 +137,7 @@ class CustomerDecider:
     ) -> Decided:
         rules, clients = ArmRules(moment, arm), [everybody[place] for place in places]
         keys = [(client.key, *client.former_keys) for client in clients]
-        histories = self._ledger.read(space_id, keys, moment.now - _memory(rules.policy))
+        histories = self._ledger.read(space_id, keys, rules.since)
         engagements = [rules.engagement(history) for history in histories]
         removals = []
         for client, engagement in zip(clients, engagements, strict=True):

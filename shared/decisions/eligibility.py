@@ -56,6 +56,8 @@ class Engagement:
     groups: Mapping[str, ActionGroup]
     channels: Sequence[str]
     _last: dict[tuple[str, Reaction], datetime] = field(init=False, default_factory=dict)
+    # The contacts that each limit of the policy counts.
+    uses: list[tuple[ContactLimit, int]] = field(init=False, default_factory=list)
     _full: list[ContactLimit] = field(init=False, default_factory=list)
     _removals: dict[str, tuple[Removal | None, Removal | None]] = field(init=False, default_factory=dict)
     _usable: dict[str, list[str]] = field(init=False, default_factory=dict)
@@ -68,6 +70,7 @@ class Engagement:
         for limit in self.policy.contact_limits:
             begin = begin_of(limit, self.policy.time_zone, self.now)
             made = sum(begin <= each.occurred_at and _concerns(limit, each) for each in counted)
+            self.uses.append((limit, made))
             if made >= limit.contacts:
                 self._full.append(limit)
 
@@ -81,7 +84,7 @@ class Engagement:
     def removal(self, action: Action, client: ClientConditions) -> Removal | None:
         """Returns the first rule that forbids to offer the action to the client."""
         if action.id not in self._removals:
-            self._removals[action.id] = _ineligible(action, self.now, self.policy), self._engaged(action)
+            self._removals[action.id] = _ineligible(action, self.now, self.policy), self.engaged(action)
         ineligible, engaged = self._removals[action.id]
         return ineligible or self._fails_condition(action, client) or engaged
 
@@ -93,7 +96,8 @@ class Engagement:
                 return Removal(Rule.CONDITION, owner, failed)
         return None
 
-    def _engaged(self, action: Action) -> Removal | None:
+    def engaged(self, action: Action) -> Removal | None:
+        """Returns the rule about contacts and reactions that forbids to offer the action, if one does."""
         channels = [action.channel] if action.channel else self.channels
         return self._suppressed(action) or self._contacted_enough(action, channels)
 

@@ -19,7 +19,7 @@ from shared.decisions.customers import ArmRules, CustomerDecider, Decided
 from shared.decisions.scoring import PropensityScorer
 from shared.decisions.snapshots import KeptMoment
 from shared.decisions.words import PromptFacts, content, plain_text
-from shared.insights.ledger import Ledger
+from shared.insights.ledger import History, Ledger
 from shared.models.action import Action, channel_key
 from shared.models.decision_run import DecisionSettings
 from shared.models.insight import Client, InsightPolicy, Rule, ScoreSource, Wording, check_client
@@ -27,6 +27,8 @@ from shared.runs.work import Batch, BatchOutcome, Refusal
 from shared.space_binding import BoundThreads
 
 NOTHING = -1
+# No ledger has this version.
+CHANGED = -1
 LEFT = 0
 RULES = (None, *Rule)
 SOURCES = tuple(ScoreSource)
@@ -179,7 +181,7 @@ class DecisionWork:
             "client_key": [client.name.key if client.name else None for client in decided.clients],
             "record": [0 for _ in rows],
             "arm": [rules.arm.name if rules.arm else None for _ in rows],
-            "ledger_version": [history.version for history in decided.histories],
+            "ledger_version": [self._version(history) for history in decided.histories],
             "removed": removed,
             "sources": self._sources(decided),
             "best": [NOTHING if column is None else column for column in best],
@@ -190,6 +192,10 @@ class DecisionWork:
             **{name: words.get(name) or [None for _ in rows] for name in ("insight", "argument", "argument_content")},
         }
         return pl.DataFrame({**values, **self._options(decided)}, schema=self.schema)
+
+    def _version(self, history: History) -> int:
+        """Returns the version that a reservation requires. What is newer than the moment needs another look."""
+        return CHANGED if history.since(self._offers.moment.now + timedelta.resolution) else history.version
 
     def _sources(self, decided: Decided) -> list[bytes]:
         """Returns the source of each propensity: a byte for each action."""

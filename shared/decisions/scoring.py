@@ -191,7 +191,8 @@ class PropensityScorer:
             for name, contribution in list(ordered.items())[:REASON_CODES]
             if contribution
         ]
-        return Explained(Contributions(base_value=found.base_value, values=ordered), reason_codes)
+        is_exact = scorer.explains_exactly
+        return Explained(Contributions(base_value=found.base_value, values=ordered, is_exact=is_exact), reason_codes)
 
     def _by_model(self, space_id: str, clients: Sequence[Client], references: Sequence[str]) -> dict[str, ModelScores]:
         if all(client.kind is ClientKind.TEXT for client in clients):

@@ -248,13 +248,7 @@ class InferenceLogs:
         """Returns the sums of a period's calls. Without dates, the period is the whole retention time."""
         now = self._clock()
         end_date = filters.end_date or now
-        query = self._log_query(space_id, replace(filters, end_date=end_date))
-        cells = [
-            cell
-            for stretch in self._stretches(query)
-            for cell in self._cells(query, stretch)
-            if query.accepts(cell.type, cell.status, cell.model)
-        ]
+        cells = list(self.cells(space_id, replace(filters, end_date=end_date)))
         totals = sum((cell.totals for cell in cells), Totals())
         usage: dict[str, int] = {}
         for cell in cells:
@@ -272,6 +266,14 @@ class InferenceLogs:
             period_start_date=min(max(filters.start_date or oldest, oldest), end_date),
             period_end_date=end_date,
         )
+
+    def cells(self, space_id: str, filters: LogFilters) -> Iterator[Cell]:
+        """Yields the sums of the matching calls by time, model, type and status, the newest first."""
+        query = self._log_query(space_id, filters)
+        for stretch in self._stretches(query):
+            for cell in self._cells(query, stretch):
+                if query.accepts(cell.type, cell.status, cell.model):
+                    yield cell
 
     def _log_query(self, space_id: str, filters: LogFilters) -> _LogQuery:
         start = milliseconds(self._clock() - self._retention, up=True)

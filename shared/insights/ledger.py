@@ -9,6 +9,7 @@ All items of a customer are in one partition, ``insight_contact#<space>#<key>``:
 - ``~insight#<insight>`` and ``~argument#<argument>``: what was made for the customer, for the history and the erasure.
 - ``~arm#<experiment>``: the customer's arm in an experiment (see ``exposures``).
 - ``~ledger``: the version of the ledger. Each write raises it, so that a reservation fails if another was faster.
+  So does the erasure of the customer while runs have decisions about them; it expires then.
 - ``<id of a reaction>``: reactions of the time before there was a ledger. The migration gave their ledgers a version.
 
 ``insight_contact#<space>#~released``, ``<hold>`` ends all reservations under a hold, such as those of a run, by one
@@ -16,10 +17,10 @@ write.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from boto3.dynamodb.conditions import Attr
+from boto3.dynamodb.conditions import Attr, ConditionBase
 from boto3.dynamodb.conditions import Key as KeyCondition
 
 from shared.dynamodb.table import (
@@ -130,6 +131,11 @@ class History:
     def is_empty(self) -> bool:
         return not self.contacts and not self.reactions
 
+    def since(self, moment: datetime) -> bool:
+        """Returns whether something has happened since a moment."""
+        times = [each.occurred_at for each in self.contacts] + [each.occurred_at for each in self.reactions]
+        return any(moment <= each for each in times)
+
 
 def state_of(reports: Iterable[Report]) -> Report:
     """Returns the state of a contact: its status, and the time by which limits count it.
@@ -201,7 +207,7 @@ class Ledger:
             before = self._table.get(key)
             after = _with_report(before or {}, reported)
             if after != before:
-                self._table.transact([*_change(key, before, after), update(_head(space_id, client_key), {}, add=_NEXT)])
+                self._table.transact([*_change(key, before, after), _next(space_id, client_key)])
             return _contact(reported.contact_id, after)
 
         return repeat_on_conflict(step, _BUSY, (TransactionFailedError,))
@@ -211,7 +217,7 @@ class Ledger:
         key = _contact_key(space_id, client_key, reported.contact_id)
         unchanged = Attr("version").eq(version) if version else Attr("PK").not_exists()
         changed = LedgerChangedError(f"{_BUSY} Try again in a moment.", headers={"Retry-After": "1"})
-        head = update(_head(space_id, client_key), {}, add=_NEXT, condition=unchanged, error=changed)
+        head = replace(_next(space_id, client_key, unchanged), error=changed)
         return [head, *_change(key, None, _with_report({}, reported))]
 
     def reaction(self, space_id: str, client_key: str, contact_id: str, reaction: ReportedReaction) -> list[Write]:
@@ -221,7 +227,11 @@ class Ledger:
         stored = {**vars(reaction), "occurred_at": format_timestamp(reaction.occurred_at)}
         kept = {name: value for name, value in stored.items() if value is not None and name != "group"}
         after = {"group": reaction.group, **(before or {}), "action_id": reaction.action_id, "reaction": kept}
-        return [*_change(key, before, after), update(_head(space_id, client_key), {}, add=_NEXT)]
+        return [*_change(key, before, after), _next(space_id, client_key)]
+
+    def refuse_earlier_decisions(self, space_id: str, client_key: str, until: datetime) -> None:
+        """Lets reservations by decisions of before fail, because the customer is erased. An empty ledger expires."""
+        self._table.write(update(_head(space_id, client_key), {"expires_at": int(until.timestamp())}, add=_NEXT))
 
 
 def ledger_partition(space_id: str, client_key: str) -> str:
@@ -230,6 +240,16 @@ def ledger_partition(space_id: str, client_key: str) -> str:
 
 def _head(space_id: str, client_key: str) -> Key:
     return Key(ledger_partition(space_id, client_key), _HEAD)
+
+
+def is_head(item: Item) -> bool:
+    """Returns whether an item of a ledger is its version, which says nothing about the customer."""
+    return bool(item["SK"] == _HEAD)
+
+
+def _next(space_id: str, client_key: str, condition: ConditionBase | None = None) -> Write:
+    """Returns the write that raises the version of a ledger, which has something to keep from then on."""
+    return update(_head(space_id, client_key), {"expires_at": None}, add=_NEXT, condition=condition)
 
 
 def released(space_id: str, hold: str, now: datetime) -> Write:

@@ -12,6 +12,9 @@ from shared.observability import measure
 MAX_ERROR_LENGTH = 2000
 CAPACITY_ERRORS = ("CapacityError", "InsufficientInstanceCapacity", "InsufficientCapacity", "ResourceLimitExceeded")
 
+# The error of an execution that was stopped on request.
+STOPPED_ERROR = "Stopped"
+STOPPED_BY_MEMBER = "A member stopped it before there was a model to keep."
 _DEFECT = "An error on our side stopped the job. Start it again. If it fails again, send its id to support."
 _TIMED_OUT = "The job exceeded its time limit. Start it again with less data or fewer rounds."
 _NO_SPOT = "AWS had no spot machine for long enough. Start the job again."
@@ -19,7 +22,9 @@ _STOPPED = "The job was stopped outside this API."
 # SageMaker wraps the job's text: "AlgorithmError: <text>, exit code: 1".
 _EXIT_CODE = re.compile(r",? *exit code: \d+\s*$", re.IGNORECASE)
 _ALGORITHM_ERROR = re.compile(r"^AlgorithmError:\s*")
-_KILLED_CODES = {"137": "it probably ran out of memory", "143": "AWS took its machine away"}
+# A library in C++ that gets no memory aborts: 134.
+_NO_MEMORY = "it probably ran out of memory"
+_KILLED_CODES = {"134": _NO_MEMORY, "137": _NO_MEMORY, "143": "AWS took its machine away"}
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ def explain(error: str, cause: str) -> Failure:
         text = str(details.get("ExitMessage") or "")
         reason = explain_reason(str(details.get("FailureReason") or ""))
         return _failed(text or reason, is_ours=not text or UNEXPECTED_JOB_ERROR in text)
+    if error == STOPPED_ERROR:
+        return Failure(JobStatus.STOPPED, cause or _STOPPED)
     if error == "JobFailedError":
         return _failed(cause or _DEFECT)
     if "Timeout" in error:

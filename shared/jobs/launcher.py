@@ -39,6 +39,20 @@ class JobLauncher:
             executions.stop(job.id, reason)
         return self.stop_training_job(job) or is_executing
 
+    def end_early(self, job: JobReference, reason: str) -> bool:
+        """Stops the SageMaker job, so that the execution goes on with what it leaves. Without a job, it stops itself.
+
+        Returns whether there is an execution, or a job that still runs without one.
+        """
+        execution = self.execution(job)
+        if execution is None:
+            return self.stop_training_job(job)
+        if self.training_job(job) is not None:
+            self.stop_training_job(job)
+        elif not execution.status.is_over:
+            self._executions(job.kind).stop(job.id, reason)
+        return True
+
     def stop_training_job(self, job: JobReference) -> bool:
         """Stops the SageMaker job alone, and returns whether it was running."""
         return job.kind.runs_on_sagemaker and self._training_jobs.stop_latest(job_name_prefix(job.kind, job.id))

@@ -19,6 +19,9 @@ class PublishedArchitecture(Model):
         description="whether it trains on several instances together; if not, above 1 is 400"
     )
     exceeds_memory: bool = Field(description="whether it trains on data that do not fit into an instance's memory")
+    explains_exactly: bool = Field(
+        description="whether contributions are exact; if not, they are estimates that add up to the log odds"
+    )
     in_auto: str | None = Field(description="when the architecture `auto` uses it; null: never")
     configuration: dict[str, Any] = Field(description="JSON schema of the training's `configuration`, with defaults")
 

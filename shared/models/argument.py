@@ -100,7 +100,7 @@ class InsightSpec(Model):
     model_config = ConfigDict(extra="allow")
 
     insight: Description = Field(description="the fact about the client that is a reason for the offer")
-    score: float | None = None
+    score: float | None = Field(default=None, strict=True)
     best_channel: str | None = None
     best_time: str | None = None
     timeliness: str | None = None

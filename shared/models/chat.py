@@ -15,9 +15,9 @@ EXPERTS_LIMIT = 500
 METADATA_CHARACTERS = 16_000
 RESPONSE_CHARACTERS = 50_000
 
-Temperature = Annotated[float, Field(ge=0, le=2)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
+Temperature = Annotated[float, Field(ge=0, le=2, strict=True)]
+Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
+MaxTokens = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 FreeObject = Annotated[dict[str, Any], AfterValidator(check_object)]
 Tag = Annotated[NotBlank, StringConstraints(max_length=100)]
 
@@ -34,7 +34,7 @@ class ExpertUse(Model):
 
     id: str
     name: str
-    version_number: int
+    version_number: int = Field(strict=True)
 
 
 class Message(Model):

@@ -50,6 +50,11 @@ class Checkpoint(Entity):
 
     architecture: str
     artifact: JobFile = Field(exclude=True, repr=False)
+    explains_exactly: bool = Field(
+        default=True,
+        description="whether contributions are exact; if not, a part comes from a neural network and is estimated. "
+        "They always add up to the log odds",
+    )
     input_count: int | None = Field(default=None, description="null for checkpoints of earlier versions")
     inputs: list[CheckpointInput] = Field(
         default_factory=list, description=f"the first {INPUTS_LIMIT} columns that the model reads, fewer of long names"
@@ -73,7 +78,7 @@ ScoringRow = Annotated[dict[str, Any], Field(max_length=COLUMNS_LIMIT, descripti
 class PredictionRequest(Model):
     rows: list[ScoringRow] = Field(min_length=1, max_length=MAX_ROWS)
     threshold: float | None = Field(
-        default=None, ge=0, le=1, allow_inf_nan=False, description="in place of the checkpoint's own"
+        default=None, ge=0, le=1, strict=True, allow_inf_nan=False, description="in place of the checkpoint's own"
     )
 
 

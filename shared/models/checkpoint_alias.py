@@ -47,8 +47,8 @@ class Threshold(Model):
     """A bound of a metric on one required benchmark, or on each of them."""
 
     metric: MetricName
-    at_least: float | None = Field(default=None, allow_inf_nan=False)
-    at_most: float | None = Field(default=None, allow_inf_nan=False)
+    at_least: float | None = Field(default=None, strict=True, allow_inf_nan=False)
+    at_most: float | None = Field(default=None, strict=True, allow_inf_nan=False)
     benchmark_id: Identifier | None = Field(default=None, description="each required benchmark when left out")
 
     @model_validator(mode="after")
@@ -73,8 +73,8 @@ class NotWorse(Model):
 
     metric: MetricName = MetricName.ROC_AUC
     than: AliasName | None = Field(default=None, description="an alias; when left out, the alias itself as it is now")
-    confidence: float = Field(default=0.95, ge=0.5, lt=1)
-    largest_drop: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    confidence: float = Field(default=0.95, strict=True, ge=0.5, lt=1)
+    largest_drop: float | None = Field(default=None, strict=True, ge=0, allow_inf_nan=False)
 
 
 class PromotionGatePut(Model):

@@ -8,6 +8,9 @@ from shared.models.base import Entity, Model, Timestamp
 from shared.models.contact import ContactStatus
 from shared.models.insight import Reaction
 
+# Folders that the answer to an erasure names.
+NAMED_OUTPUTS = 200
+
 
 class ClientEventKind(StrEnum):
     CONTACT = "contact"
@@ -41,6 +44,15 @@ class ClientHistory(Model):
     has_more: bool = Field(description="for more, send the last `occurred_at` as `before`")
 
 
+class RunFolder(Model):
+    """The output of a run."""
+
+    kind: str = Field(description="`prediction` or `decision_run`")
+    run_id: str
+    connector_id: str
+    folder: str
+
+
 class ClientErasure(Entity):
     """What was erased. It names nobody."""
 
@@ -48,7 +60,13 @@ class ClientErasure(Entity):
     contacts: int = 0
     created_by: str
     exports: int = Field(default=0, description="exported files of reactions from which rows were removed")
+    has_more_outputs: bool = Field(default=False, description="a repeated request names those that are left then")
     insights: int = 0
     logged_texts: int = 0
+    outputs: list[RunFolder] = Field(
+        default_factory=list,
+        description="the newest folders with published files of runs. They may have a row about the customer and are "
+        "left as they are: delete them, or write them again without the customer",
+    )
     personas: int = 0
     reactions: int = 0

@@ -23,7 +23,7 @@ class Split(Model):
 
     kind: Literal["automatic", "random", "time", "group"] = "automatic"
     column: ColumnName | None = None
-    test_fraction: float = Field(default=0.2, gt=0, lt=1)
+    test_fraction: float = Field(default=0.2, gt=0, lt=1, strict=True)
 
     @model_validator(mode="after")
     def _a_column_where_one_is_needed(self) -> "Split":

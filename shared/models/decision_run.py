@@ -13,7 +13,7 @@ from shared.models.run import Run, RunCreate, RunOutputCreate
 
 MAX_LIMITS = 1000
 SHOWN_DUPLICATES = 100
-OfferAmount = Annotated[int, Field(ge=0, le=1_000_000_000)]
+OfferAmount = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True)]
 
 
 class OfferLimit(Model):

@@ -94,3 +94,37 @@ class InferenceSummary(Model):
     model_usage: dict[str, int] = Field(description="number of calls of each model")
     period_start_date: Timestamp
     period_end_date: Timestamp
+
+
+class UsageGroup(StrEnum):
+    """What usage is added up by. Days and hours are of UTC."""
+
+    DAY = "day"
+    HOUR = "hour"
+    MODEL = "model"
+    TYPE = "type"
+    USER = "user"
+
+
+class UsageRow(Model):
+    """The calls of one day, hour, model, type or user."""
+
+    name: str | None = Field(
+        description="the beginning of the day or hour, the model, the type, or the id of the member. Null for the "
+        "calls of all other users: programs may name their own in `user`"
+    )
+    calls: int
+    succeeded: int
+    avg_latency_ms: float
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    cost: float | None = Field(description="by the prices in the limits of the space; null without prices")
+
+
+class InferenceUsage(Model):
+    """Usage of a period: in the order of time, or else the dearest and largest first."""
+
+    data: list[UsageRow]
+    period_start_date: Timestamp
+    period_end_date: Timestamp

@@ -146,8 +146,13 @@ class InsightCreate(Model):
         default="",
         validate_default=True,
         description="a persona's id; a JSON object, as such or as text, with the models' columns as keys; "
-        "or free text, which no model can score. The first field of the policy's `client_key` that it has, such as "
+        "or free text, which no model can score. Of the fields in the policy's `client_key`, its first one, such as "
         "`customer_id`, names the customer: reactions and contacts of one customer count for all spellings of the key",
+    )
+    dry_run: bool = Field(
+        default=False,
+        description="only decide: store nothing, also no exposure to an experiment, to ask what if; with the wording "
+        "`none` or `offer`",
     )
     echo: bool = Field(default=False, description="put the prompt before the text of `insight` in the response")
     max_tokens: MaxTokens | None = None
@@ -162,6 +167,7 @@ class InsightCreate(Model):
     )
     temperature: Temperature | None = Field(default=None, description="0 when left out")
     top: int | None = Field(
+        strict=True,
         default=None,
         ge=1,
         le=CANDIDATES_LIMIT,
@@ -179,6 +185,10 @@ class InsightCreate(Model):
         unused = [name for name in _OF_LANGUAGE_MODELS if name in self.model_fields_set]
         if self.wording is not Wording.ARGUMENT and unused:
             raise ValueError(f"{unused[0]} is for a language model: leave it out, or ask for the wording `argument`")
+        if self.dry_run and self.wording is Wording.ARGUMENT:
+            raise ValueError("wording must be none or offer in a dry run, for which no language model writes")
+        if self.dry_run and self.reserve:
+            raise ValueError("reserve is not for a dry run, which stores nothing: leave it out")
         return self
 
     @field_validator("client")
@@ -284,6 +294,9 @@ class Contributions(Model):
     unit: str = "log_odds"
     base_value: float
     values: dict[str, float]
+    is_exact: bool = Field(
+        default=True, description="false: a part comes from a neural network, and is estimated by integrated gradients"
+    )
 
 
 class InsightUsage(Model):
@@ -358,11 +371,15 @@ class Insight(Entity):
     client_kind: ClientKind
     contributions: Contributions | None = None
     created_by: str
+    dry_run: bool = Field(default=False, description="whether it is not stored, as the request asked")
     elapsed_time_in_seconds: float = 0.0
     error: str | None = None
     experiment_id: str | None = None
     finish_reason: FinishReason
     insight: str = ""
+    limits: list["LimitLeft"] = Field(
+        default_factory=list, description="the policy's contact limits, and what the customer had left of them"
+    )
     model: str | None = None
     offers: list[RankedOffer] = Field(default_factory=list, description="the best offers, with `top`")
     reaction: InsightReaction | None = None
@@ -387,9 +404,9 @@ class Insight(Entity):
 class SuppressionDays(Model):
     """Number of days after a reaction in which the same client does not get the offer again."""
 
-    accepted: int = Field(default=90, ge=0, le=3650)
-    ignored: int = Field(default=7, ge=0, le=3650)
-    rejected: int = Field(default=30, ge=0, le=3650)
+    accepted: int = Field(default=90, ge=0, le=3650, strict=True)
+    ignored: int = Field(default=7, ge=0, le=3650, strict=True)
+    rejected: int = Field(default=30, ge=0, le=3650, strict=True)
 
 
 class LimitPeriod(StrEnum):
@@ -404,12 +421,23 @@ class ContactLimit(Model):
 
     action_id: Identifier | None = Field(default=None, description="only contacts about this action")
     channel: Channel | None = Field(default=None, description="only contacts on this channel; all channels if left out")
-    contacts: int = Field(ge=0, le=1000)
-    days: int = Field(ge=1, le=365)
+    contacts: int = Field(ge=0, le=1000, strict=True)
+    days: int = Field(ge=1, le=365, strict=True)
     group: Identifier | None = Field(default=None, description="only contacts about actions of this action group")
     period: LimitPeriod = Field(
         default=LimitPeriod.ROLLING, description="`calendar` days are those of the policy's `time_zone`"
     )
+
+
+class LimitLeft(ContactLimit):
+    """A contact limit with the contacts of one customer that counted at the time of the decision."""
+
+    used: int
+    left: int
+
+    @classmethod
+    def of(cls, limit: ContactLimit, used: int) -> "LimitLeft":
+        return cls(**dict(limit), used=used, left=max(limit.contacts - used, 0))
 
 
 class ContactExemptions(Model):
@@ -428,7 +456,7 @@ def _known_zone(name: str) -> str:
     return name
 
 
-Weight = Annotated[float, Field(gt=0, le=1000)]
+Weight = Annotated[float, Field(gt=0, le=1000, strict=True)]
 
 
 class PriorityWeights(Model):
@@ -442,7 +470,7 @@ class PriorityWeights(Model):
 
 
 TimeZone = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_known_zone)]
-ReservationMinutes = Annotated[int, Field(ge=1, le=60 * 24 * 31)]
+ReservationMinutes = Annotated[int, Field(ge=1, le=60 * 24 * 31, strict=True)]
 
 
 class InsightPolicyUpdate(PartialUpdate):

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from shared.models.base import Timestamp
 from shared.models.reading import ReadOptions
 
+# Of the model files of a checkpoint: what describes its networks, if it has any.
+NETWORKS_FILE = "networks.json"
 MAX_SERIES_POINTS = 200
 # Numbers of a metric that an evaluation keeps for paired comparisons. The error of a difference is known to 7%.
 REPLICATES = 96
@@ -382,3 +384,9 @@ class CheckpointSummary(CheckpointMetadata):
     trained_files: list[JobFile] = Field(default_factory=list)
     trained_rows: int | None = None
     library_versions: dict[str, str] = Field(default_factory=dict)
+    model_files: list[str] = Field(default_factory=list)
+
+    @property
+    def explains_exactly(self) -> bool:
+        """Returns whether no part of the model is a network, whose contributions are estimates."""
+        return NETWORKS_FILE not in self.model_files

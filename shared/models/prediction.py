@@ -10,7 +10,9 @@ class PredictionCreate(RunCreate):
     output: RunOutputCreate
     checkpoint_id: Identifier = Field(description="of a checkpoint, or an alias such as `champion`")
     contributions: bool = Field(
-        default=False, description="also write what each column adds to the log odds; takes several times as long"
+        default=False,
+        description="also write what each column adds to the log odds; takes several times as long. With a checkpoint "
+        "whose `explains_exactly` is false, a part is estimated",
     )
     key_column: ColumnName | None = Field(
         default=None,

@@ -16,7 +16,7 @@ class PreviewRequest(Model):
     read_options: ReadOptions | None = Field(
         default=None, description="options to try, over those of the connector and the file; they are not stored"
     )
-    rows: int = Field(default=20, ge=1, le=PREVIEW_ROWS_LIMIT)
+    rows: int = Field(default=20, strict=True, ge=1, le=PREVIEW_ROWS_LIMIT)
 
 
 class PreviewColumn(Model):

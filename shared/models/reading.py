@@ -79,7 +79,9 @@ class ReadOptions(Model):
         default=None, description="character before a quote inside a quoted field; without it, quotes are doubled"
     )
     header: bool | None = Field(default=None, description="whether the first line names the columns")
-    skip_lines: int | None = Field(default=None, ge=0, le=1000, description="lines before the header or the first row")
+    skip_lines: int | None = Field(
+        default=None, strict=True, ge=0, le=1000, description="lines before the header or the first row"
+    )
     encoding: EncodingName | None = Field(default=None, description="such as `utf-8`, `cp1252` or `shift_jis`")
     decimal: Literal[".", ","] | None = Field(default=None, description="decimal mark of all numbers")
     thousands: Literal[",", ".", "'", " ", ""] | None = Field(
@@ -98,6 +100,7 @@ class ReadOptions(Model):
         default=None, max_length=TYPED_COLUMNS_LIMIT, description="types of single columns"
     )
     max_affected_share: float | None = Field(
+        strict=True,
         default=None,
         ge=0,
         le=1,

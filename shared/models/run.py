@@ -12,6 +12,8 @@ from shared.models.job import JobAccess, JobFile, JobModel
 from shared.models.job_status import JobStatus
 
 MAX_RUN_FILES = 1000
+# Folders within each other, in the name of an output's folder.
+MAX_DEPTH = 20
 SHOWN_REFUSED_ROWS = 100
 MANIFEST_FILE = "_manifest.json"
 # Of the rows, how many may be refused before the run ends, if the request states no share.
@@ -35,6 +37,7 @@ RefusedShare = Annotated[
     float,
     Field(
         ge=0,
+        strict=True,
         le=1,
         allow_inf_nan=False,
         description="share of the rows that may be refused before the run fails",
@@ -54,8 +57,11 @@ class RunOutputCreate(Model):
         if folder is None:
             return None
         folder = folder.removesuffix("/")
-        if CONTROL_CHARACTER.search(folder) or any(part in ("", ".", "..") for part in folder.split("/")):
+        names = folder.split("/")
+        if CONTROL_CHARACTER.search(folder) or any(name in ("", ".", "..") for name in names):
             raise ValueError("must be names with / between them, without control characters")
+        if len(names) > MAX_DEPTH:
+            raise ValueError(f"has more than {MAX_DEPTH} names with / between them")
         return folder
 
 
@@ -132,6 +138,8 @@ class Run(Entity):
     work_began_at: Timestamp = Field(exclude=True, repr=False)
     # Whether files of the output may be in its folder. From then on, nobody stops the run.
     is_publishing: bool = Field(default=False, exclude=True, repr=False)
+    # Whether a restart finds what this run has finished.
+    has_parts: bool = Field(default=True, exclude=True, repr=False)
 
 
 class RunPart(JobModel):

@@ -105,6 +105,9 @@ class Training(Entity):
     error: str | None = Field(default=None, description="why the training failed, and what to do about it")
     notes: list[str] = Field(default_factory=list, description="remarks about the data and the fit")
     started_at: Timestamp | None = None
+    stop_requested_at: Timestamp | None = Field(
+        default=None, description="when a member stopped it; it ends when its job has saved what is fitted"
+    )
     ended_at: Timestamp | None = None
     instance_type: str | None = None
     training_seconds: int | None = None

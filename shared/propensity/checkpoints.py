@@ -25,6 +25,8 @@ from shared.propensity.xgboost_trees import read_ubjson
 FORMAT_VERSION = 3
 # The same with a calibration, which earlier versions could not read.
 CALIBRATED_VERSION = 4
+# The same with networks.
+NETWORK_VERSION = 5
 # Without the formats of dates, which are optional.
 _OLDEST_FORMAT_VERSION = 1
 # From this one on, a checkpoint's architecture needs no library of its own to score.
@@ -77,6 +79,11 @@ class Scorer:
         self.size_bytes = sum(path.stat().st_size for path in folder.iterdir())
         self._model = _read_model(folder, self.checkpoint)
 
+    @property
+    def explains_exactly(self) -> bool:
+        """Returns whether no contribution is an estimate."""
+        return isinstance(self._model, Ensemble) or not self._model.networks
+
     def score(self, rows: Sequence[Mapping[str, Any]]) -> list[RowPrediction]:
         """Returns the probability of the positive label, and the label it leads to, of each row.
 
@@ -123,7 +130,7 @@ class Scorer:
 def write_checkpoint(folder: Path, checkpoint: StoredCheckpoint, model: LogOddsModel) -> None:
     """Writes the files of the model, then ``checkpoint.json``, into an existing folder."""
     for name, content in model.files().items():
-        (folder / name).write_text(content, encoding="utf-8")
+        (folder / name).write_bytes(content)
     (folder / CHECKPOINT_FILE).write_text(checkpoint.model_dump_json(), encoding="utf-8")
 
 
@@ -142,9 +149,9 @@ def read_checkpoint(folder: Path) -> StoredCheckpoint:
         raise CheckpointError(f"the model artifact holds no {CHECKPOINT_FILE}") from error
     try:
         metadata = CheckpointMetadata.model_validate_json(text)
-        if not _OLDEST_FORMAT_VERSION <= metadata.format_version <= CALIBRATED_VERSION:
+        if not _OLDEST_FORMAT_VERSION <= metadata.format_version <= NETWORK_VERSION:
             raise CheckpointError(
-                f"the checkpoint has format {metadata.format_version}; this version reads up to {CALIBRATED_VERSION}"
+                f"the checkpoint has format {metadata.format_version}; this version reads up to {NETWORK_VERSION}"
             )
         checkpoint = StoredCheckpoint.model_validate_json(text)
     except ValidationError as error:
@@ -158,7 +165,7 @@ def read_checkpoint(folder: Path) -> StoredCheckpoint:
 def _read_model(folder: Path, checkpoint: StoredCheckpoint) -> LogOddsModel | Ensemble:
     names = checkpoint.model_files
     if checkpoint.format_version >= _ONE_MODEL:
-        model = LogOddsModel.of_files({name: (folder / name).read_text(encoding="utf-8") for name in names})
+        model = LogOddsModel.of_files({name: (folder / name).read_bytes() for name in names})
         if model.width != len(checkpoint.features.columns):
             raise CheckpointError("the model has other columns than the checkpoint")
         return model.without_text()
@@ -174,7 +181,7 @@ def _read_model(folder: Path, checkpoint: StoredCheckpoint) -> LogOddsModel | En
 def library_versions() -> dict[str, str]:
     """Returns the versions of the libraries that fit and encode."""
     versions = {"python": platform.python_version()}
-    for package in ("catboost", "lightgbm", "numpy", "polars", "xgboost"):
+    for package in ("catboost", "lightgbm", "numpy", "polars", "safetensors", "torch", "xgboost"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

@@ -1,9 +1,10 @@
-"""The one form of every model: a bias, an additive table and trees, whose log-odds add up.
+"""The one form of every model: a bias, an additive table, trees and networks, whose log-odds add up.
 
-Whatever was fitted, one booster of LightGBM scores it, and contributions are exact: sums of trees and tables explain
-themselves by the sums of their explanations.
+Whatever was fitted, one booster of LightGBM scores all trees. Contributions of tables and trees are exact: their sums
+explain themselves by the sums of their explanations. Those of networks are estimates that add up.
 """
 
+import base64
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from shared.propensity.errors import CheckpointError
 from shared.propensity.features import Matrix
 from shared.propensity.forests import from_text, to_text
+from shared.propensity.networks import TENSORS_FILE, Network, read_networks, write_networks
 from shared.propensity.scorecards import FiniteNumber, ScorecardColumn, added, contributions
 from shared.propensity.single_rows import SingleRows
 
@@ -45,12 +47,13 @@ class Scorecard(BaseModel):
 
 @dataclass(frozen=True)
 class LogOddsModel:
-    """A sum of a bias, tables of columns, and trees in LightGBM's text."""
+    """A sum of a bias, tables of columns, trees in LightGBM's text, and networks."""
 
     width: int
     bias: float = 0.0
     columns: Sequence[ScorecardColumn] = ()
     forest: str = field(default="", repr=False)
+    networks: Sequence[Network] = field(default=(), repr=False)
 
     def log_odds(self, matrix: Matrix) -> LogOdds:
         """Returns the log-odds of the positive class of each row."""
@@ -61,13 +64,17 @@ class LogOddsModel:
             found += column.at(matrix[:, column.column])
         if self._booster is not None:
             found += self._booster.predict(matrix, raw_score=True, num_threads=self._threads(matrix))
+        for network in self.networks:
+            found += network.log_odds(matrix)
         return found
 
     def _of_row(self, matrix: Matrix) -> float:
-        """Returns the same for the only row of a matrix, without arrays."""
+        """Returns the same for the only row of a matrix, with as few arrays as possible."""
         row, found = matrix[0].tolist(), self.bias
         for column in self.columns:
             found += column.of(row[column.column])
+        for network in self.networks:
+            found += float(network.log_odds(matrix)[0])
         return found if self._single_rows is None else found + self._single_rows.log_odds(matrix)
 
     def predict(self, matrix: Matrix) -> Probabilities:
@@ -75,20 +82,26 @@ class LogOddsModel:
         return probability(self.log_odds(matrix))
 
     def contributions(self, matrix: Matrix) -> ContributionMatrix:
-        """Returns what each column adds to the log-odds of each row, and in the last column what they start from."""
+        """Returns what each column adds to the log-odds of each row, and in the last column what they start from.
+
+        The parts of networks are estimates.
+        """
         found = np.concatenate([contributions(self.columns, matrix), np.full((len(matrix), 1), self.bias)], axis=1)
         if self._booster is not None:
             found += self._booster.predict(matrix, pred_contrib=True, num_threads=self._threads(matrix))
+        for network in self.networks:
+            found += network.contributions(matrix, self.width)
         return found
 
-    def files(self) -> dict[str, str]:
+    def files(self) -> dict[str, bytes]:
         """Returns the content of each file of a checkpoint by its name."""
         scorecard = Scorecard(bias=self.bias, width=self.width, columns=list(self.columns))
-        trees = {TREES_FILE: self.forest} if self.forest else {}
-        return {SCORECARD_FILE: scorecard.model_dump_json(), **trees}
+        trees = {TREES_FILE: self.forest.encode()} if self.forest else {}
+        networks = write_networks(self.networks) if self.networks else {}
+        return {SCORECARD_FILE: scorecard.model_dump_json().encode(), **trees, **networks}
 
     @classmethod
-    def of_files(cls, files: Mapping[str, str]) -> "LogOddsModel":
+    def of_files(cls, files: Mapping[str, bytes]) -> "LogOddsModel":
         """Returns the model of these files.
 
         Raises:
@@ -98,7 +111,9 @@ class LogOddsModel:
             scorecard = Scorecard.model_validate_json(files[SCORECARD_FILE])
         except (KeyError, ValidationError) as error:
             raise CheckpointError(f"{SCORECARD_FILE} is missing or damaged: {error}") from error
-        return cls.of_trees(scorecard.width, files.get(TREES_FILE, ""), scorecard.bias, scorecard.columns)
+        forest = files.get(TREES_FILE, b"").decode(errors="replace")
+        model = cls.of_trees(scorecard.width, forest, scorecard.bias, scorecard.columns)
+        return replace(model, networks=networks) if (networks := read_networks(files, model.width)) else model
 
     @classmethod
     def of_trees(
@@ -125,17 +140,22 @@ class LogOddsModel:
 
     def save(self, path: Path) -> None:
         """Writes everything into one file, for a training that goes on later."""
-        path.write_text(json.dumps(self.files()), encoding="utf-8")
+        files = {
+            name: base64.b64encode(content).decode() if name == TENSORS_FILE else content.decode()
+            for name, content in self.files().items()
+        }
+        path.write_text(json.dumps(files), encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> "LogOddsModel":
         """Returns what ``save`` wrote. Raises CheckpointError if it is something else."""
         try:
-            files = json.loads(path.read_bytes())
-        except ValueError as error:
+            files = {
+                name: base64.b64decode(content) if name == TENSORS_FILE else content.encode()
+                for name, content in json.loads(path.read_bytes()).items()
+            }
+        except (ValueError, AttributeError) as error:
             raise CheckpointError(f"{path.name} is not a model") from error
-        if not isinstance(files, dict):
-            raise CheckpointError(f"{path.name} is not a model")
         return cls.of_files(files)
 
     @cached_property
@@ -157,7 +177,7 @@ class LogOddsModel:
 
 def blend(models: Iterable[tuple[float, LogOddsModel]], bias: float = 0.0) -> LogOddsModel:
     """Returns the model whose log-odds are the bias and the weighted sum of those of the models."""
-    width, trees = 1, []
+    width, trees, networks = 1, [], []
     by_column: dict[int, list[ScorecardColumn]] = {}
     for weight, model in models:
         width = max(width, model.width)
@@ -170,8 +190,9 @@ def blend(models: Iterable[tuple[float, LogOddsModel]], bias: float = 0.0) -> Lo
             grown, constant = from_text(model.forest)
             trees += [tree.scaled(weight) for tree in grown]
             bias += weight * constant
+        networks += [network.scaled(weight) for network in model.networks]
     columns = [added(each) for _, each in sorted(by_column.items())]
-    return LogOddsModel(width, bias, columns, to_text(trees, width) if trees else "")
+    return LogOddsModel(width, bias, columns, to_text(trees, width) if trees else "", networks)
 
 
 def mean(models: Sequence[LogOddsModel]) -> LogOddsModel:

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -10,7 +10,7 @@ from shared.clock import Clock, new_id
 from shared.connectors.storage import DOWNLOAD_LIFETIME, ConnectorStorages, MissingFileError
 from shared.dynamodb.repository import Idempotency, Repository
 from shared.dynamodb.table import Table
-from shared.errors import ConflictError, NotFoundError
+from shared.errors import ConflictError, NotFoundError, ValidationFailedError
 from shared.jobs.launcher import JobLauncher
 from shared.models.base import Page
 from shared.models.connector import Connector, Download
@@ -22,10 +22,8 @@ from shared.runs.engines import TASK_SECONDS, choose
 from shared.runs.inputs import InputFinder, RunInputs
 from shared.runs.plans import Plans, part_file, tasks_of
 from shared.runs.store import Runs
+from shared.space_usage.storage import StorageUsages
 from shared.spaces.members import SpaceContext
-
-if TYPE_CHECKING:
-    from shared.models.job_limits import JobLimits
 
 R = TypeVar("R", bound=Run)
 C = TypeVar("C", bound=RunCreate)
@@ -42,7 +40,7 @@ class RunControl(ABC, Generic[R, C]):
         storages: ConnectorStorages,
         plans: Plans,
         launcher: JobLauncher,
-        limits: "JobLimits",
+        storage_usages: StorageUsages,
         clock: Clock,
         *,
         function_rows: int,
@@ -53,7 +51,7 @@ class RunControl(ABC, Generic[R, C]):
         self._storages = storages
         self._plans = plans
         self._launcher = launcher
-        self._limits = limits
+        self._storage_usages = storage_usages
         self._clock = clock
         self._function_rows = function_rows
 
@@ -64,8 +62,10 @@ class RunControl(ABC, Generic[R, C]):
         ValidationFailedError and ConflictError for what can't be read, done or written, LimitReachedError, and
         StorageError.
         """
-        first = self._runs.repository.answered(context.space_id, idempotency) if idempotency else None
-        run = first or self._store(context, request, idempotency)
+        run = self._runs.repository.answered(context.space_id, idempotency) if idempotency else None
+        if run is None:
+            self._storage_usages.require_room(context.space_id)
+            run = self._store(context, request, idempotency)
         self.start(context, run)
         return run
 
@@ -126,7 +126,7 @@ class RunControl(ABC, Generic[R, C]):
             max_refused_rows=math.floor(request.max_refused_share * inputs.rows),
         )
         self._plans.save(plan, tasks)
-        return self._runs.create(context.space_id, run, idempotency, self._limits)
+        return self._runs.create(context.space_id, run, idempotency, self._storage_usages.stage)
 
     def list_after(self, context: SpaceContext, after: str, limit: int) -> Page[R]:
         return self._runs.repository.list_after(context.space_id, after, limit)
@@ -152,18 +152,41 @@ class RunControl(ABC, Generic[R, C]):
     def restart(self, context: SpaceContext, run_id: str) -> R:
         """Starts a run that goes on with the finished parts of a failed or stopped one. A repeated call returns it.
 
-        Raises ConflictError for any other run, and for one whose parts are too old, and LimitReachedError.
+        It reads by the access that the connector has now. Raises ConflictError for any other run, for one whose parts
+        are too old, and if what it needs is gone or another one; LimitReachedError; StorageError.
         """
         run = self._runs.repository.get(context.space_id, run_id)
         if run.restarted_as is None:
-            if not (run.status.is_final and run.status is not JobStatus.SUCCEEDED):
-                raise ConflictError(f"The run is {run.status}. Only a run that has failed or was stopped can go on.")
-            if run.output is not None:
-                self._inputs.require_empty(context.space_id, run.output.connector_id, run.output.folder)
-            run = self._runs.restart(context.space_id, run, context.user_id, new_id(), self._limits)
+            self._runs.require_parts(run)
+            self._storage_usages.require_room(context.space_id)
+            self._renew(context.space_id, run)
+            run = self._runs.restart(context.space_id, run, context.user_id, new_id(), self._storage_usages.stage)
         restarted = self._runs.repository.get(context.space_id, run.restarted_as or run_id)
         self.start(context, restarted)
         return restarted
+
+    def _renew(self, space_id: str, run: R) -> None:
+        """Stores the connector's present access in the plan. Raises ConflictError if the plan no longer fits."""
+        if run.output is not None:
+            try:
+                self._inputs.require_empty(space_id, run.output.connector_id, run.output.folder)
+            except ValidationFailedError:
+                raise ConflictError("The connector of the output was deleted. Start another run.") from None
+        plan = self._plans.load(space_id, run.work_id)
+        self._require_current(space_id, run, plan)
+        try:
+            connector = self._connectors.get(space_id, run.connector_id)
+        except NotFoundError:
+            raise ConflictError("The connector of the files was deleted. Start another run.") from None
+        storage = self._storages.open(space_id, connector)
+        files = {task.file.key: task.file for task in self._plans.tasks(space_id, run.work_id)}
+        if any((each.bucket, key) != (storage.bucket, storage.key(each.label)) for key, each in files.items()):
+            raise ConflictError("The connector is to another place than when the run began. Start another run.")
+        self._plans.renew(plan.model_copy(update={"access": self._storages.job_access(space_id, connector)}))
+
+    @abstractmethod
+    def _require_current(self, space_id: str, run: R, plan: RunPlan) -> None:
+        """Raises ConflictError if something that the run needs was deleted, or is not to be used any more."""
 
     def files(self, context: SpaceContext, run_id: str, after: str, limit: int) -> Page[Download]:
         """Returns the files of the output, each with an address for 15 minutes.

@@ -15,6 +15,7 @@ from shared.models.connector import Connector
 from shared.models.job import JobAccess, JobFile
 from shared.models.reading import ReadOptions
 from shared.models.run import MAX_RUN_FILES, RunCreate
+from shared.runs.folders import first_in_the_way
 from shared.space_binding import BoundThreads
 
 HEADS_AT_ONCE = 10
@@ -90,9 +91,14 @@ class InputFinder:
         storage = self._storages.open(space_id, connector)
         if not storage.fits(f"{folder}/{'x' * 50}"):
             raise ValidationFailedError.of("body.output.folder", "is too long for the names of files in it")
-        if (found := next(storage.files(f"{folder}/"), None)) is not None:
+        found = first_in_the_way(storage, folder)
+        if found is not None and found.startswith(f"{folder}/"):
             raise ConflictError(
-                f"The folder '{folder}' is not empty: it has '{found.file}'. Name another, or delete its files."
+                f"The folder '{folder}' is not empty: it has '{found}'. Name another, or delete its files."
+            )
+        if found is not None:
+            raise ConflictError(
+                f"The folder '{folder}' is within the output of another run, which has '{found}'. Name another."
             )
 
     def _connector(self, space_id: str, connector_id: str, field: str) -> Connector:

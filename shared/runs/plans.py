@@ -56,9 +56,13 @@ class Plans:
 
     def save(self, plan: RunPlan, tasks: Sequence[RunTask]) -> None:
         """Stores a plan with its tasks."""
+        self.renew(plan)
+        self._put(self.tasks_key(plan.space_id, plan.work_id), _TASKS.dump_json(list(tasks)))
+
+    def renew(self, plan: RunPlan) -> None:
+        """Stores a plan, and leaves its tasks."""
         folder = self.folder(plan.space_id, plan.work_id)
         self._put(f"{folder}plan.json", plan.model_dump_json().encode())
-        self._put(self.tasks_key(plan.space_id, plan.work_id), _TASKS.dump_json(list(tasks)))
 
     def load(self, space_id: str, work_id: str) -> RunPlan:
         """Returns the plan of a run."""
@@ -83,17 +87,19 @@ class Plans:
         """Returns the prefix of all objects of a run."""
         return f"temporary/spaces/{space_id}/runs/{work_id}/"
 
+    def work_ids(self, space_id: str) -> set[str]:
+        """Returns the ids under which a space has plans: of runs that have not succeeded, until they are cleaned up."""
+        prefix = f"temporary/spaces/{space_id}/runs/"
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        keys = (each["Key"] for page in pages for each in page.get("Contents", []))
+        return {key.removeprefix(prefix).partition("/")[0] for key in keys}
+
     def part_key(self, space_id: str, work_id: str, number: int, stage: str = PARTS) -> str:
         """Returns the key of a part's output before it is published.
 
         ``stage`` is a folder: that of the engine, or of a step that works on its parts once more.
         """
         return f"{self.folder(space_id, work_id)}{stage}/{part_file(number)}"
-
-    def delete_parts(self, space_id: str, work_id: str, parts: int) -> None:
-        """Deletes the finished parts of a run that publishes nothing."""
-        for number in range(parts):
-            self._s3.delete_object(Bucket=self.bucket, Key=self.part_key(space_id, work_id, number))
 
     def _put(self, key: str, content: bytes) -> None:
         self._s3.put_object(Bucket=self.bucket, Key=key, Body=content, ContentType="application/json")

@@ -2,8 +2,8 @@
 
 The parts of a run are under ``<kind>_part#<space>#<work id>``: an item for each finished part, one with the sums of
 all, and one for each part with refused rows or a problem. A restart is another run with the same work id, so it finds
-the parts that are finished. The output folder of a run that has not ended is under ``run_output#<space>``: runs of all
-kinds write to the same connectors.
+the parts that are finished. What is left of a run that has ended is on the cleanup list ``<kind>#purges``
+(see ``cleaning``). Its folder is taken until then (see ``folders``).
 """
 
 import json
@@ -16,6 +16,7 @@ from boto3.dynamodb.conditions import Attr
 from boto3.dynamodb.conditions import Key as KeyCondition
 
 from shared.clock import Clock, utc_now
+from shared.dynamodb.cleanup_list import CleanupList
 from shared.dynamodb.reference_counts import add_reference, remove_reference
 from shared.dynamodb.repository import Idempotency, Modification, Repository
 from shared.dynamodb.table import (
@@ -35,6 +36,7 @@ from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
 from shared.models.run import SHOWN_REFUSED_ROWS, PartResult, RowRefusal, Run, RunProgress
 from shared.runs.engines import cost_usd
+from shared.runs.folders import OutputFolders
 from shared.runs.plans import KEPT
 from shared.space_usage.jobs import TOO_MANY_AT_ONCE, JobPlace, JobUsages
 
@@ -51,6 +53,7 @@ class _RestartedError(ConflictError):
         super().__init__("The run was restarted.")
 
 
+_BUSY_FOLDERS = "Too many runs take and give back folders of the same connector now."
 _TOTALS = "totals"
 _PART, _REFUSED, _PROBLEM = "part#", "refused#", "problem#"
 _REASON = "reason#"
@@ -64,6 +67,8 @@ class Runs(Generic[R]):
         self.model = model
         self.repository = Repository(table, model, kind=kind.value, clock=clock)
         self.jobs = Jobs(table, clock)
+        self.purges = CleanupList(table, kind.value, clock)
+        self._folders = OutputFolders(table)
         self._usages = JobUsages(table, clock)
         self._table = table
         self._clock = clock
@@ -88,13 +93,13 @@ class Runs(Generic[R]):
         writes = [
             *also,
             *(add_reference(key, _unknown(key.sk)) for key in _connectors(space_id, run)),
-            *self._taken(space_id, run),
             *self.jobs.open(self.kind, space_id, run.id),
         ]
 
         def step() -> R:
+            taken = self._folders.take(space_id, run)
             reservation = self._usages.reserve(JobPlace(space_id, self.kind, run.id), limits)
-            return self.repository.create(space_id, run, idempotency=idempotency, also=[*writes, reservation])
+            return self.repository.create(space_id, run, idempotency=idempotency, also=[*writes, *taken, reservation])
 
         return repeat_on_conflict(step, TOO_MANY_AT_ONCE, (TransactionFailedError,))
 
@@ -121,8 +126,9 @@ class Runs(Generic[R]):
                 return None
             also = [
                 *(remove_reference(key) for key in _connectors(space_id, run)),
-                *map(delete, self._output_keys(space_id, run)),
+                *self._folders.give_back(space_id, run),
                 self.jobs.close(run.id),
+                self.purges.note(space_id, run.id),
                 *self._usages.release(JobPlace(space_id, self.kind, run.id), 0),
             ]
             if self.kind is JobKind.DECISION_RUN and status is not JobStatus.SUCCEEDED:
@@ -142,15 +148,22 @@ class Runs(Generic[R]):
             raise ConflictError(f"The run can't be stopped any more: it {state}.")
         return ended
 
+    def require_parts(self, run: R) -> None:
+        """Raises ConflictError for a run with whose parts nobody can go on."""
+        if not (run.status.is_final and run.status is not JobStatus.SUCCEEDED):
+            raise ConflictError(f"The run is {run.status}. Only a run that has failed or was stopped can go on.")
+        if self._clock() - run.work_began_at > KEPT:
+            raise ConflictError(f"The finished parts were kept for {KEPT.days} days. Start another run.")
+        if not run.has_parts:
+            raise ConflictError("The finished parts were deleted, because a customer was erased. Start another run.")
+
     def restart(self, space_id: str, run: R, user_id: str, run_id: str, limits: "JobLimits") -> R:
         """Stores a run that goes on with the work of one that failed or was stopped. Returns the one that ended.
 
-        Of two calls at the same time, the first one counts. Raises ConflictError for parts that are too old, and
-        LimitReachedError.
+        Of two calls at the same time, the first one counts. Raises ConflictError if another run writes to the folder,
+        and LimitReachedError.
         """
         now = self._clock()
-        if now - run.work_began_at > KEPT:
-            raise ConflictError(f"The finished parts were kept for {KEPT.days} days. Start another run.")
         renewed = {
             "id": run_id,
             "created_at": now,
@@ -166,12 +179,46 @@ class Runs(Generic[R]):
             "is_publishing": False,
             "version": 1,
         }
-        first = Attr("restarted_as").not_exists()
+        first = Attr("restarted_as").not_exists() & Attr("has_parts").ne(False)
         link = self.repository.update_write(space_id, run.id, {"restarted_as": run_id}, condition=first)
-        with suppress(_RestartedError):
+        try:
             new = run.model_copy(update=renewed)
             self.create(space_id, new, None, limits, [replace(link, error=_RestartedError())])
+        except ConflictError:
+            # The first call may have taken the folder.
+            if (current := self.repository.get(space_id, run.id)).restarted_as is None:
+                raise
+            return current
         return self.repository.get(space_id, run.id)
+
+    def end_restarts(self, space_id: str, run_id: str) -> bool:
+        """Notes that nobody can go on with the parts of a run. Returns ``False`` if somebody has."""
+
+        def decide(run: R) -> Modification | None:
+            return Modification({"has_parts": False}) if run.restarted_as is None and run.has_parts else None
+
+        return not self.repository.modify(space_id, run_id, decide).has_parts
+
+    def take_folder(self, space_id: str, run: R) -> bool:
+        """Takes the folder of a run that has ended. Returns whether no other run has it, or one that overlaps."""
+
+        def step() -> bool:
+            try:
+                self._table.transact(self._folders.take(space_id, run))
+            except ConflictError:
+                return False
+            return True
+
+        return repeat_on_conflict(step, _BUSY_FOLDERS)
+
+    def give_folder_back(self, space_id: str, run: R) -> None:
+        """Gives the folder of a run back."""
+
+        def step() -> None:
+            if writes := self._folders.give_back(space_id, run):
+                self._table.transact(writes)
+
+        repeat_on_conflict(step, _BUSY_FOLDERS)
 
     def begin_publishing(self, space_id: str, run_id: str) -> bool:
         """Notes that files are about to appear in the folder. Returns whether that was noted before.
@@ -223,6 +270,11 @@ class Runs(Generic[R]):
             writes.append(put(self._key(space_id, work_id, f"{_REFUSED}{place}"), {"rows": json.dumps(refused)}))
         with suppress(TransactionFailedError):
             self._table.transact(writes)
+
+    def forget_parts(self, space_id: str, work_id: str) -> None:
+        """Removes what is stored about the parts of a run. Its own progress stays."""
+        items = self._table.query(self._key(space_id, work_id, _TOTALS).pk, attributes=("PK", "SK"))
+        self._table.delete_all([Key(item["PK"], item["SK"]) for item in items])
 
     def note_problem(self, space_id: str, work_id: str, number: int, problem: str) -> None:
         """Stores why a part failed the last time."""
@@ -288,17 +340,6 @@ class Runs(Generic[R]):
 
     def _key(self, space_id: str, work_id: str, place: str) -> Key:
         return Key(f"{self.kind}_part#{space_id}#{work_id}", place)
-
-    def _taken(self, space_id: str, run: Run) -> list[Write]:
-        """Returns the write that takes the output folder, if the run has one."""
-        name = run.output.folder if run.output else ""
-        busy = ConflictError(f"Another run writes to the folder '{name}'. Wait for it, or name another.")
-        keys = self._output_keys(space_id, run)
-        return [put(key, {"run_id": run.id}, Attr("PK").not_exists(), busy) for key in keys]
-
-    def _output_keys(self, space_id: str, run: Run) -> list[Key]:
-        output = run.output
-        return [Key(f"run_output#{space_id}", f"{output.connector_id}#{output.folder}")] if output else []
 
 
 def _connectors(space_id: str, run: Run) -> list[Key]:

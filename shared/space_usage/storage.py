@@ -59,6 +59,21 @@ class StorageUsages:
 
         repeat_on_conflict(step, "Too many uploads of the space begin just now.", (ConditionFailedError,))
 
+    def require_room(self, space_id: str) -> None:
+        """Measures, unless the last measurement is fresh. Raises LimitReachedError if nothing is left."""
+
+        def step() -> None:
+            item, limit = self._read(space_id)
+            if limit is None:
+                return
+            item = self._measured(space_id, item, FRESH)
+            if _counted(item) >= limit:
+                item = self._measured(space_id, item, FRESH_FOR_REFUSAL)
+            if _counted(item) >= limit:
+                raise _full(item, 0, limit)
+
+        repeat_on_conflict(step, "Too many requests measure the space just now.", (ConditionFailedError,))
+
     def check(self, space_id: str) -> None:
         """Raises LimitReachedError if the last measurement left no room. It lists nothing."""
         item, limit = self._read(space_id)

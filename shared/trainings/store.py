@@ -32,7 +32,8 @@ from shared.dynamodb.table import (
     repeat_on_conflict,
     update,
 )
-from shared.errors import ApiError, PreconditionFailedError, ValidationFailedError
+from shared.errors import ApiError, ConflictError, PreconditionFailedError, ValidationFailedError
+from shared.jobs.failures import STOPPED_BY_MEMBER
 from shared.jobs.store import Jobs
 from shared.models.evaluation import DueEvaluation
 from shared.models.job import JobEstimate, JobReport, SeriesPoint
@@ -114,6 +115,17 @@ class Trainings:
 
         return self.change(space_id, training_id, decide)
 
+    def ask_to_stop(self, space_id: str, training_id: str) -> Training:
+        """Notes that a training is to end with what it has fitted. Raises ConflictError if it has ended otherwise."""
+
+        def decide(training: Training) -> Modification | None:
+            if training.status.is_final and training.status is not JobStatus.STOPPED:
+                raise ConflictError(f"The training has {training.status} already.")
+            is_known = training.status.is_final or training.stop_requested_at
+            return None if is_known else Modification({"stop_requested_at": self._clock()})
+
+        return self.change(space_id, training_id, decide)
+
     def pin(self, space_id: str, training_id: str, pins: Mapping[str, str]) -> None:
         """Stores the pins of connectors that have none yet. Raises NotFoundError."""
         self.change(space_id, training_id, lambda training: Modification({"pins": {**pins, **training.pins}}))
@@ -145,7 +157,7 @@ class Trainings:
     ) -> Training:
         """Moves to the final ``status`` and removes the training's references, unless it has ended already.
 
-        With success its evaluations on its benchmarks fall due. A deleted training's record ends ``stopped``,
+        With a checkpoint its evaluations on its benchmarks fall due. A deleted training's record ends ``stopped``,
         for any ``status``. Raises NotFoundError.
         """
 
@@ -153,6 +165,8 @@ class Trainings:
             if training.status.is_final:
                 return None
             ended = training.model_copy(update={**values, "status": status})
+            if status is JobStatus.STOPPED and training.stop_requested_at:
+                ended.error = None if ended.checkpoint_ids else STOPPED_BY_MEMBER
             due = self.fall_due(space_id, ended, training.benchmark_ids, training.created_by)
             now = self._clock()
             seconds = values.get("training_seconds") or seconds_between(training.started_at, now)
@@ -163,17 +177,16 @@ class Trainings:
                 *(due or [self.jobs.close(training_id)]),
             ]
             notes = _lasting(training.notes)
-            return Modification({"status": status, "ended_at": now, "notes": notes, **values}, also)
+            written = {"status": status, "ended_at": now, "notes": notes, **values, "error": ended.error}
+            return Modification(written, also)
 
         return self.change(space_id, training_id, decide, commit=commit)
 
     def fall_due(self, space_id: str, training: Training, benchmark_ids: Sequence[str], user_id: str) -> list[Write]:
-        """Returns the write by which evaluations on these benchmarks are to follow a training, if it has succeeded.
+        """Returns the write by which evaluations on these benchmarks are to follow a training, if it has a checkpoint.
 
         The caller then calls ``DueEvaluations.create_due``.
         """
-        if training.status is not JobStatus.SUCCEEDED:
-            return []
         due = [
             DueEvaluation(id=new_id(), benchmark_id=benchmark_id, checkpoint_id=checkpoint_id, created_by=user_id)
             for benchmark_id in benchmark_ids

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra import package
-from tests.fixtures.environments import ENVIRONMENTS, environment
+from tests.fixtures.environments import ENVIRONMENTS, environment, python_of, torch_packages
 from tests.functional.jobs.conftest import box, cloud
 
 __all__ = ["box", "cloud"]
@@ -18,15 +18,41 @@ NOWHERE = "http://127.0.0.1:9"
 
 
 @pytest.fixture(scope="session")
-def container() -> Path:
-    """Returns the folder of the container's programs. It has our Python, and not the container's 3.12."""
-    return environment("container", CONTAINER)
+def job_python() -> tuple[str, str]:
+    """Returns a Python of the container's version, and the version."""
+    return python_of(package.JOB_PYTHON_VERSION)
 
 
 @pytest.fixture(scope="session")
-def shipped() -> Path:
-    """Returns a folder with the archives that a deployment ships. The wheels are for our Python."""
-    folder = ENVIRONMENTS / "shipped"
+def container(job_python: tuple[str, str]) -> Path:
+    """Returns the folder of the container's programs."""
+    return environment("container", CONTAINER, job_python[0])
+
+
+@pytest.fixture(scope="session")
+def shipped(job_python: tuple[str, str]) -> Path:
+    """Returns a folder with the archives that a deployment ships."""
+    return shipped_for(job_python[1])
+
+
+def shipped_for(python: str) -> Path:
+    """Returns the archives with wheels for a version of Python."""
+    folder = ENVIRONMENTS / f"shipped-{python}"
     package.build_job_source(folder)
-    package.build_job_wheels(folder, f"{sys.version_info.major}.{sys.version_info.minor}")
+    package.build_job_wheels(folder, python)
     return folder
+
+
+@pytest.fixture(scope="session")
+def torch_folder() -> Path:
+    """Returns a folder with PyTorch, which AWS's containers have among their own packages."""
+    folder = torch_packages()
+    if folder is None:
+        pytest.skip("no package index that answers has PyTorch for processors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def torch_here(torch_folder: Path) -> None:
+    """Lets this process import PyTorch, behind all other packages."""
+    sys.path.append(str(torch_folder))

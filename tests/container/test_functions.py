@@ -1,12 +1,11 @@
 """Every packaged function runs under AWS's runtime client, with its layers alone.
 
-The client and the layers are for our Python and processor. Lambda's are Python 3.13 on arm64.
+The Python is Lambda's, or ours on a machine that has it not. The layers are for our processor; Lambda's is arm64.
 """
 
 import base64
 import json
 import shutil
-import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -26,7 +25,7 @@ from shared.resources import Resources
 from tests.container.runtime_api import PackagedFunctions
 from tests.fixtures.aws import BUCKET, LOGS_TABLE, create_all, settings_for
 from tests.fixtures.emulator import emulated_aws
-from tests.fixtures.environments import ENVIRONMENTS, environment
+from tests.fixtures.environments import ENVIRONMENTS, environment, python_of
 from tests.fixtures.identity import Issuer
 from tests.fixtures.inference_logs import call, stream_event
 from tests.infra.test_definitions import PREPARED
@@ -62,7 +61,7 @@ def packaged(issuer: Issuer, training_jobs: str) -> Iterator[PackagedFunctions]:
     """Yields the packaged functions with an emulated AWS."""
     folder = ENVIRONMENTS / "functions"
     code = package.build_code(folder)
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    interpreter, python = python_of(package.PYTHON_VERSION)
     for layer in (package.BASE, *Layer):
         package.build_layer(folder, layer, interpreter=None, platform="x86_64-manylinux_2_28", python=python)
     settings = settings_for(issuer).model_dump(mode="json", exclude_none=True)
@@ -75,7 +74,8 @@ def packaged(issuer: Issuer, training_jobs: str) -> Iterator[PackagedFunctions]:
         variables |= {"POWERTOOLS_METRICS_NAMESPACE": "Tests", "WEBHOOK_QUEUE_URL": queue, **aws}
         variables["AWS_ENDPOINT_URL_SAGEMAKER"] = training_jobs
         variables["PACKAGES_URI"] = packed_layer(folder / "layers" / Layer.SCORE)
-        yield PackagedFunctions(environment("functions", CLIENT), code, folder / "layers", variables)
+        programs = environment("functions", CLIENT, interpreter)
+        yield PackagedFunctions(programs, code, folder / "layers", variables)
 
 
 def packed_layer(folder: Path) -> str:

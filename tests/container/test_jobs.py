@@ -39,6 +39,7 @@ class FreshContainer:
 
     def __init__(self, box: Box, programs: Path, shipped: Path) -> None:
         self.box, self.programs, self.shipped = box, programs, shipped
+        self.variables: dict[str, str] = {}
         data = box.base / "input" / "data"
         for channel, archive in (("code", "sourcedir.tar.gz"), ("wheels", "wheels.tar")):
             (data / channel).mkdir(parents=True)
@@ -53,6 +54,7 @@ class FreshContainer:
             "SAGEMAKER_BASE_DIR": str(self.box.base),
             "PIP_INDEX_URL": NOWHERE,
             "HTTPS_PROXY": NOWHERE,
+            **self.variables,
         }
         return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 

@@ -8,64 +8,42 @@ import csv
 import hashlib
 from collections.abc import Iterator
 from html import escape
-from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import Page, Route, expect
 
 from infra.local.client import ApiClient
 from infra.local.demo_data import DATA_SETS
-from infra.local.tokens import PASSWORD
 from tests.e2e.conftest import JOB_SECONDS, Stack
-from tests.fixtures.browser import ROOT, Visit, open_browser
+from tests.fixtures.browser import Visit, open_browser
+from tests.fixtures.console import (
+    AXE,
+    DESKTOP,
+    HOSTILE,
+    PAGES,
+    PHONE,
+    WAIT_MILLISECONDS,
+    keep_picture,
+    opened,
+    row,
+    sign_in,
+    waiting_argument,
+)
 
 DATA_SET = next(each for each in DATA_SETS if each.name == "german-credit")
 EMAIL = "console@example.com"
-SCREENSHOTS = ROOT / "build" / "screenshots"
-AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
-WAIT_MILLISECONDS = 60_000
-DESKTOP, PHONE = (1440, 900), (390, 844)
-HOSTILE = '<img src=x onerror="window.hacked = true">{{7*7}}'
-PAGES = {
-    "home": "Home",
-    "home/start": "Train a first model",
-    "data": "Data",
-    "models": "Models",
-    "models/trainings": "Models",
-    "models/aliases": "Models",
-    "decisions": "Decisions",
-    "decisions/offers": "Decisions",
-    "decisions/policy": "Decisions",
-    "review": "Review",
-    "review/all": "Review",
-    "chats": "Chats",
-    "chats/history": "Chats",
-    "chats/experts": "Chats",
-    "operations/calls": "Operations",
-    "operations/keys": "Operations",
-    "operations/members": "Operations",
-    "operations/limits": "Operations",
-    "operations/webhooks": "Operations",
-    "operations/audit": "Operations",
-}
 
 
 @pytest.fixture(scope="module")
 def visit(stack: Stack) -> Iterator[Visit]:
     """A visit whose user has signed in."""
-    expect.set_options(timeout=WAIT_MILLISECONDS)
     with open_browser() as browser:
         page = browser.new_page(viewport={"width": DESKTOP[0], "height": DESKTOP[1]}, locale="en-US")
-        page.set_default_timeout(WAIT_MILLISECONDS)
         scheme, host = urlsplit(stack.url)[:2]
         opened = Visit(page, f"{scheme}://{host}", allowed=(stack.settings.aws_url,))
         stack.user(EMAIL)
-        page.goto(f"{stack.url}/console")
-        page.get_by_label("E-mail address").fill(EMAIL)
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Sign in").click()
-        expect(page.get_by_role("heading", name="Home")).to_be_visible()
+        sign_in(page, stack.url, EMAIL)
         yield opened
 
 
@@ -84,17 +62,6 @@ def nothing_to_complain_about(visit: Visit) -> Iterator[None]:
     assert complaints == []
 
 
-def opened(page: Page, place: str, heading: str) -> None:
-    """Opens a page of the console, and waits until it has loaded."""
-    page.evaluate("place => { location.hash = '#/' + place }", place)
-    expect(page.get_by_role("heading", name=heading, level=1)).to_be_visible()
-    expect(page.locator("main [role=status]", has_text="Loading")).to_have_count(0)
-
-
-def row(page: Page, text: str) -> Locator:
-    return page.get_by_role("row").filter(has_text=text)
-
-
 def forget_empty_queue(visit: Visit) -> None:
     """Forgets that a queue was empty, which the API says by 404 and the browser by a line without the address."""
     answers = [each for each in visit.complaints if each.endswith("/arguments/queue/next returns 404")]
@@ -103,21 +70,25 @@ def forget_empty_queue(visit: Visit) -> None:
     visit.complaints[:] = [each for each in visit.complaints if each not in (*answers, *lines)]
 
 
-def keep_picture(page: Page, name: str) -> None:
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"console-{name}.png", full_page=True)
+def drop(page: Page, name: str, content: str) -> None:
+    """Drops a file on the page, as from a folder on the desktop."""
+    script = """file => {
+      const held = new DataTransfer();
+      held.items.add(new File([file.content], file.name));
+      return held;
+    }"""
+    held = page.evaluate_handle(script, {"name": name, "content": content})
+    page.locator(".drop").dispatch_event("drop", {"dataTransfer": held})
 
 
 @pytest.mark.e2e
 @pytest.mark.row("UI-1")
-def test_a_dropped_file_becomes_a_leaderboard(visit: Visit, tmp_path: Path) -> None:
+def test_a_dropped_file_becomes_a_leaderboard(visit: Visit) -> None:
     page = visit.page
-    file = tmp_path / "customers.csv"
-    file.write_bytes(DATA_SET.files()[DATA_SET.training_file])
     page.get_by_label("Name").fill("Browser")
     page.get_by_role("button", name="Create space").click()
-    page.get_by_role("link", name="Train a first model").first.click()
-    page.get_by_label("Files to upload").set_input_files(file)
+    page.get_by_role("link", name="Train a model").first.click()
+    drop(page, "customers.csv", DATA_SET.files()[DATA_SET.training_file].decode())
     expect(page.get_by_role("region", name="First rows as they are read")).to_contain_text("duration_in_month")
     page.get_by_role("button", name="These rows are right").click()
     target = page.get_by_label("Column to predict")
@@ -139,7 +110,7 @@ def test_models_are_compared_and_one_is_promoted(visit: Visit, api: ApiClient) -
     page = visit.page
     for model in ("lightgbm", "xgboost"):
         page.get_by_label(f"Compare customers, {model}").check()
-    page.get_by_role("button", name="Compare 2 models").click()
+    page.get_by_role("link", name="Compare 2 models").click()
     for curve in ("ROC", "Precision and recall", "KS", "Gain", "Lift"):
         card = page.locator("section").filter(has=page.get_by_role("heading", name=curve, exact=True))
         expect(card.locator("canvas")).to_be_visible()
@@ -179,19 +150,22 @@ def test_a_decision_is_explained_and_a_changed_value_is_compared(visit: Visit, a
     rows = csv.DictReader(DATA_SET.files()[DATA_SET.benchmark_file].decode().splitlines())
     fields = next(rows) | {"credit_amount": "2000"}
     del fields[DATA_SET.target]
-    api.post("/personas", {"name": HOSTILE, "birthdate": "1980-01-01", "notes": HOSTILE, "data": fields})
+    hostile = {"name": HOSTILE, "birthdate": "1980-01-01", "notes": HOSTILE}
+    persona = api.post("/personas", {**hostile, "data": fields})["id"]
     opened(page, "decisions", "Decisions")
     page.get_by_label("Known customers").select_option(label=HOSTILE)
-    page.get_by_role("button", name="Decide").click()
+    page.get_by_role("button", name="Decide", exact=True).click()
     expect(page.get_by_role("heading", name="Offer: Loan")).to_be_visible()
     expect(row(page, HOSTILE)).to_contain_text("Its score is below the best score")
     expect(page.get_by_role("region", name="Contributions").locator(".bar").first).to_be_visible()
     expect(page.get_by_role("link", name="customers.csv")).to_be_visible()
     keep_picture(page, "decision")
-    text = page.get_by_role("textbox", name="Fields")
-    text.fill(text.input_value().replace('"credit_amount": "2000"', '"credit_amount": "15000"'))
-    page.get_by_role("button", name="Decide again").click()
+    made = len(api.get(f"/clients/{persona}")["data"])
+    page.get_by_label("credit_amount").fill("15000")
+    page.keyboard.press("Enter")
     expect(page.get_by_text('credit_amount: "2000" → "15000"')).to_be_visible()
+    assert len(api.get(f"/clients/{persona}")["data"]) == made
+    page.get_by_role("button", name="Back to the real customer").click()
     page.get_by_role("button", name="rejected it").click()
     expect(page.get_by_text("The customer's reaction: rejected.")).to_be_visible()
     assert page.evaluate("window.hacked") is None
@@ -201,19 +175,7 @@ def test_a_decision_is_explained_and_a_changed_value_is_compared(visit: Visit, a
 @pytest.mark.row("UI-4")
 def test_the_queue_is_worked_through_by_keyboard(visit: Visit, api: ApiClient) -> None:
     page = visit.page
-    model = api.get("/v1/models")["data"][0]["id"]
-    facts = {
-        "model": model,
-        "client": {"name": HOSTILE, "balance": 1500},
-        "insight_spec": {"insight": "saves much"},
-        "max_tokens": 8,
-    }
-    made = [api.post("/arguments", {**facts, "product": {"name": name}})["id"] for name in ("First", "Second")]
-    for each in made:
-        api.call("PUT", f"/arguments/{each}", {"argument": "Your balance is 1500."})
-        # The small model writes nothing that a reviewer would get, so its argument takes the way of a second review.
-        api.call("PUT", f"/arguments/{each}", {"review": {"status": "reviewing"}})
-        api.post(f"/arguments/{each}/release")
+    made = [waiting_argument(api, name) for name in ("First", "Second")]
     opened(page, "review", "Review")
     expect(page.get_by_role("heading", name="First")).to_be_visible()
     expect(row(page, "balance")).to_contain_text("1500")
@@ -299,7 +261,7 @@ def test_the_sign_in_of_aws_proves_who_began_it_and_keeps_no_token(visit: Visit,
     page.goto(f"{stack.url}/console#/operations/members")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("heading", name="Operations", level=1)).to_be_visible()
-    assert page.url == f"{stack.url}/console#/operations/members"
+    assert page.url == f"{stack.url}/console#/operations/members?space={api.space_id}"
     assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
     page.goto(f"{stack.url}/console?code=stolen&state=forged")
     expect(page.get_by_role("alert")).to_contain_text("This sign-in was started elsewhere")

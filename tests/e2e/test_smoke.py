@@ -19,6 +19,6 @@ def test_the_smoke_command_passes_every_check_and_leaves_no_user(stack: Stack) -
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()[:-1]] == ["passed"] * 9, done.stdout
+    assert [line.split()[0] for line in done.stdout.splitlines()[:-1]] == ["passed"] * 11, done.stdout
     users = stack.aws("cognito-idp").list_users(UserPoolId=stack.outputs["UserPoolId"])["Users"]
     assert not [user for user in users if user["Username"].startswith("smoke-")]

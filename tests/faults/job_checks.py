@@ -1,5 +1,6 @@
 """Checks of trainings, evaluations, scans and their results."""
 
+import re
 from collections import Counter
 from itertools import product
 
@@ -7,6 +8,8 @@ from shared.evaluations.scores import encode_value
 from shared.models.job import MetricName
 from tests.faults.stored_items import FINAL, Problems, StoredItems
 
+# The names of jobs begin with the kind of their record, and some end with a number.
+ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 JOBS = ("training", "evaluation", "scan", "prediction", "decision_run")
 
 
@@ -51,26 +54,10 @@ def jobs(items: StoredItems) -> Problems:
             yield f"evaluation {item['evaluation_id']} is listed as running and has ended"
 
 
-def runs(items: StoredItems) -> Problems:
-    """Compares the folders that runs have taken with the runs, and the sums of parts with the parts."""
-    wanted = set()
-    for kind in ("prediction", "decision_run"):
-        for space_id, sk, run in items.of(kind):
-            if run["status"] not in FINAL and (output := run.get("output")):
-                wanted.add((space_id, f"{output['connector_id']}#{output['folder']}", sk))
-        for pk, parts in items.partitions.items():
-            if pk.startswith(f"{kind}_part#"):
-                done = [sk for sk in parts if sk.startswith("part#")]
-                if (total := parts.get("totals", {}).get("parts", 0)) != len(done):
-                    yield f"{pk}: {total} parts are counted, and {len(done)} are finished"
-    found = {(space_id, sk, item["run_id"]) for space_id, sk, item in items.under("run_output")}
-    yield from (f"{taken} is a folder without a run, or a run without its folder" for taken in sorted(wanted ^ found))
-
-
 def running_jobs(items: StoredItems) -> Problems:
-    """Finds SageMaker jobs whose training or evaluation has ended or was deleted, and second ones of the same."""
+    """Finds SageMaker jobs whose training, evaluation or run has ended or was deleted, and second ones of the same."""
     unfinished = items.partitions.get("job#open", {}).keys()
-    owners = [name.partition("-")[2].rpartition("-")[0] for name in items.running_jobs]
+    owners = [(ID.findall(name) or [""])[0] for name in items.running_jobs]
     for name, owner in zip(items.running_jobs, owners, strict=True):
         if owner not in unfinished:
             yield f"the SageMaker job {name} runs, and its record does not"
@@ -123,7 +110,7 @@ def scans(items: StoredItems) -> Problems:
 
 
 def scores(items: StoredItems) -> Problems:
-    """Compares leaderboard entries with results."""
+    """Compares leaderboard entries, and the results that wait to be packed, with results."""
     wanted: set[tuple[str, str]] = set()
     found: set[tuple[str, str]] = set()
     for rest, sk, item in items.under("score"):
@@ -134,7 +121,11 @@ def scores(items: StoredItems) -> Problems:
                 value = encode_value(item["metrics"].get(metric))
                 entry = f"{item['revision']:010d}#{value}#{checkpoint_id}"
                 wanted.add((f"score#{space_id}#{benchmark_id}#{metric}", entry))
-        elif len(parts) == 2:
+        elif parts[1:] == ["recent"]:
+            result = items.partitions[f"score#{space_id}#result"].get(f"{sk}#{parts[0]}", {})
+            if any(result.get(name) != item[name] for name in ("version", "revision", "metrics")):
+                yield f"{item['PK']} {sk} is not the newest result"
+        elif len(parts) == 2 and parts[1] != "board":
             found.add((item["PK"], sk))
     yield from (f"{pk} {sk} is only on a leaderboard, or only in the results" for pk, sk in wanted ^ found)
 

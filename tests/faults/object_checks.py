@@ -4,12 +4,30 @@ import re
 
 from tests.faults.stored_items import FINAL, Item, Problems, StoredItems
 
+# All objects belong to a space. Temporary ones expire by themselves.
+SPACES = re.compile(r"(?:spaces/(?P<space>[^/]+)|temporary/spaces/(?P<of_temporary>[^/]+))/(?P<kind>[^/]+)/")
+KINDS = {"chats", "connectors", "evaluations", "experts", "insights", "pins", "scans", "snapshots", "trainings"}
+TEMPORARY = {"persona_files", "persona_uploads", "runs", "scans"}
+# What a scan has found to read.
+SCANS = re.compile(r"spaces/(?P<space>[^/]+)/scans/(?!columns/)(?P<id>[^/]+)/")
 # Objects of a connector: uploaded files, copies of tables, and long column lists.
 CONNECTORS = re.compile(r"spaces/(?P<space>[^/]+)/(?:connectors|snapshots|scans/columns)/(?P<id>[^/]+)/")
 # Values that are too large for their items, which name them.
-VALUES = re.compile(r"spaces/[^/]+/(?:chats|experts|insights)/")
+VALUES = re.compile(r"spaces/[^/]+/(?:chats|experts|insights|leaderboards)/")
 # Objects of jobs: specifications, saved models and results.
 JOBS = re.compile(r"spaces/(?P<space>[^/]+)/(?P<kind>training|evaluation)s/(?P<id>[^/]+)/(?P<rest>.*)")
+
+
+def spaces(items: StoredItems) -> Problems:
+    """Finds objects of spaces or scans that do not exist, and those of a kind that no check knows."""
+    for key in items.objects:
+        found = SPACES.match(key)
+        if found is None or found["kind"] not in (KINDS if found["space"] else TEMPORARY):
+            yield f"{key} is of a kind that no check knows"
+        elif f"space#{found['space'] or found['of_temporary']}" not in items.partitions:
+            yield f"{key} is of no space"
+        elif (scan := SCANS.match(key)) and scan["id"] not in items.partitions.get(f"scan#{scan['space']}", {}):
+            yield f"{key} is of no scan"
 
 
 def owners(items: StoredItems) -> Problems:

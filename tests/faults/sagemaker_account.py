@@ -28,11 +28,12 @@ class SageMakerAccount:
 
     def answer(self, operation: str, body: Any) -> tuple[int, Any]:
         """Returns the status and the body of the response to a call."""
-        calls = {
+        calls: dict[str, Callable[[Any], Any]] = {
             "CreateTrainingJob": self._create,
             "DescribeTrainingJob": self._describe,
             "StopTrainingJob": self._stop,
             "ListTrainingJobs": self._list,
+            "ListProcessingJobs": lambda _: {"ProcessingJobSummaries": []},
         }
         try:
             return 200, calls[operation](body)

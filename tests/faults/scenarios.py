@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from shared.clock import utc_now
 from shared.connectors.scans import OWN_FAILURES
 from tests.faults.aftermath import problems_afterwards, reconcile, survives
+from tests.faults.batch_runs import batch_runs
 from tests.faults.boundary import KILLS, WITHOUT_KILLS, Fault, seeded
 from tests.faults.emulated_platform import EmulatedPlatform
 from tests.faults.external_services import UnreliableMails, WebhookPath, complete
@@ -21,7 +22,7 @@ from tests.faults.limit_checks import PLENTY, wrong_limits, wrong_logs
 from tests.faults.lost_responses import lost_responses
 from tests.faults.machines import machines
 from tests.faults.neighbour import neighbour
-from tests.faults.storm_client import StormClient
+from tests.faults.storm_client import CONTACT_LIMIT, StormClient
 from tests.fixtures.audit import watch_table
 from tests.fixtures.evaluations import add_checkpoint
 from tests.fixtures.trainings import add_benchmark, space_of, training_request
@@ -64,6 +65,8 @@ def _storm(platform: EmulatedPlatform, seed: int, skews: Sequence[timedelta], ra
         "/api-keys", json={"name": "Batch", "scopes": ["read", "write", "chat", "arguments:approve"], "limits": PLENTY}
     )
     offered = _insights(owner)
+    policy = {"contact_limits": [{"contacts": CONTACT_LIMIT, "days": 7}], "reservation_minutes": 60 * 24 * 7}
+    owner.put("/insights/policy", json=policy).raise_for_status()
     mails = UnreliableMails(dice, rate)
     clients = []
     for number, skew in enumerate(skews):
@@ -162,6 +165,7 @@ SCENARIOS: dict[str, Callable[[EmulatedPlatform, int], Outcome]] = {
     "killed request": killed_request,
     "lost responses": lost_responses,
     "machines": machines,
+    "batch runs": batch_runs,
     "late events": late_events,
     "late uploads": late_uploads,
     "late commits": late_commits,

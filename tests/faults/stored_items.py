@@ -31,8 +31,12 @@ def read_keys(s3: Any, bucket: str) -> list[str]:
 
 def read_running_jobs(sagemaker: Any) -> list[str]:
     """Returns the names of the SageMaker jobs that run."""
-    pages = sagemaker.get_paginator("list_training_jobs").paginate(StatusEquals="InProgress")
-    return [found["TrainingJobName"] for page in pages for found in page["TrainingJobSummaries"]]
+    return [
+        found[f"{kind}JobName"]
+        for kind in ("Training", "Processing")
+        for page in sagemaker.get_paginator(f"list_{kind.lower()}_jobs").paginate(StatusEquals="InProgress")
+        for found in page[f"{kind}JobSummaries"]
+    ]
 
 
 @dataclass

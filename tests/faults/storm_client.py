@@ -5,13 +5,18 @@ state must match its last response. If a request got no response, the state befo
 """
 
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
 from fastapi.testclient import TestClient
 
+from shared.clock import utc_now
+from shared.insights.ledger import Report, state_of
+from shared.models.contact import ContactStatus
 from tests.faults.boundary import DEATHS, Boundary
 
 ATTEMPTS = 8
@@ -41,6 +46,9 @@ KEYS = EntityKind("/api-keys", lambda name: {"name": name, "scopes": ["read"]})
 CONNECTORS = EntityKind("/connectors", lambda name: {"name": name, "type": "aws-s3"}, can_change=False)
 FACTS: Body = {"client": {"name": "Anna"}, "insight_spec": {"insight": "Travels"}, "product": {"name": "Card"}}
 REVIEWS = ("waiting_review", "reviewing", "success")
+# The customers about whom all clients report contacts, and for whom all reserve them, and how many may be reserved.
+REPORTED, OFFERED, CONTACT_LIMIT = "reported", "offered", 2
+DAYS_AGO = utc_now() - timedelta(days=10)
 
 
 @dataclass
@@ -77,6 +85,9 @@ class StormClient:
     comments: list[tuple[str, str]] = field(default_factory=list)
     evaluations: set[str] = field(default_factory=set)
     uploaded: list[str] = field(default_factory=list)
+    # The reports about each contact; ``None`` means that another one may be stored.
+    reports: dict[str, set[Report | None]] = field(default_factory=lambda: defaultdict(set))
+    reserved: set[str] = field(default_factory=set)
     invited: set[str] = field(default_factory=set)
     acknowledged: int = 0
     given_up: int = 0
@@ -85,7 +96,7 @@ class StormClient:
     def work(self, requests: int) -> None:
         """Sends random requests, one after the other."""
         actions = [self.create] * 3 + [self.change, self.delete, self.train, self.stop, self.react, self.chat]
-        actions += [self.chat, self.forget]
+        actions += [self.chat, self.forget, self.report, self.report, self.reserve]
         actions += [self.argue, self.review, self.comment, self.evaluate, self.upload]
         actions += [] if self.has_key else [self.invite]
         for _ in range(requests):
@@ -122,7 +133,7 @@ class StormClient:
         try:
             with self.boundary.process():
                 found = self.dice.choice(self.others).request(method, path, json=body, headers=headers)
-            if found.status_code < 500 and (found.status_code, found.json()["id"]) != (status, response["id"]):
+            if found.status_code < 500 and (found.status_code, found.json().get("id")) != (status, response.get("id")):
                 self.broken.append(f"{method} {path} was sent twice, and returned {found.text} after {response}")
         except* DEATHS:
             pass
@@ -187,6 +198,28 @@ class StormClient:
         status, response, _ = self.send("POST", f"/insights/{insight_id}/reactions", {"reaction": reaction})
         if 400 <= status < 500:
             self.broken.append(f"a reaction was refused: {response}")
+
+    def report(self) -> None:
+        """Reports about one of a few contacts, in any order, with the customer whose ledger all clients share."""
+        contact_id, status = f"{self.name} {self.dice.randrange(2)}", self.dice.choice([*ContactStatus])
+        happened = DAYS_AGO + timedelta(minutes=self.dice.randrange(60))
+        body = {"client_key": REPORTED, "contact_id": contact_id, "status": status, "occurred_at": str(happened)}
+        answer, response, _ = self.send("POST", "/contacts", body)
+        if answer == 201:
+            self.reports[contact_id].add(Report(status, happened))
+        elif answer >= 500:
+            self.reports[contact_id].add(None)
+        else:
+            self.broken.append(f"a report was refused: {response}")
+
+    def reserve(self) -> None:
+        """Decides about the customer whom all clients share, and takes the contact if there is one left."""
+        body = {"client": {"customer_id": OFFERED}, "reserve": True, "wording": "none"}
+        status, response, _ = self.send("POST", "/insights", body)
+        if status == 201 and response["reserved_until"]:
+            self.reserved.add(response["id"])
+        elif 400 <= status < 500:
+            self.broken.append(f"a decision was refused: {response}")
 
     def chat(self) -> None:
         status, response, _ = self.send("POST", "/chats", {"messages": [{"role": "user", "content": "Hello"}]})
@@ -297,6 +330,7 @@ class StormClient:
             response = self.http.get(f"/arguments/{argument_id}/comments", params={"limit": 100})
             if response.status_code == 200 and [each["text"] for each in response.json()["data"]].count(text) != 1:
                 found.append(f"the comment {text!r} on {argument_id} is not stored exactly once")
+        found += self._wrong_contacts()
         lost = (each for each in self.evaluations if self.http.get(f"/evaluations/{each}").status_code != 200)
         found += [f"evaluation {each} is lost" for each in lost]
         if self.uploaded:
@@ -310,6 +344,23 @@ class StormClient:
                 f"{email} is invited {emails.count(email)} times" for email in self.invited if emails.count(email) != 1
             ]
         return found
+
+    def _wrong_contacts(self) -> Iterator[str]:
+        reported, reserved = self._contacts(REPORTED), self._contacts(OFFERED)
+        for contact_id, reports in self.reports.items():
+            known = [each for each in reports if each]
+            if known and contact_id not in reported:
+                yield f"the contact {contact_id} is lost"
+            elif known and None not in reports and reported[contact_id] != state_of(known).status:
+                yield f"the contact {contact_id} is {reported[contact_id]} after {known}"
+        yield from (f"the reserved contact {each} is lost" for each in self.reserved - reserved.keys())
+        if len(reserved) > CONTACT_LIMIT:
+            yield f"{len(reserved)} contacts are reserved, {CONTACT_LIMIT} are allowed"
+
+    def _contacts(self, client_key: str) -> dict[str, str]:
+        """Returns the status of each contact with a customer."""
+        history = self.http.get(f"/clients/{client_key}", params={"limit": 1000}).json().get("data", [])
+        return {each["id"]: each["status"] for each in history if each["kind"] == "contact"}
 
     def _all(self, path: str) -> Iterator[Any]:
         after = ""

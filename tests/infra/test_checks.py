@@ -14,6 +14,7 @@ from infra.groups import FUNCTIONS, FunctionSpec, Layer
 from infra.package import BASE, SELECTIONS, export
 from infra.settings import stage_settings
 from tests.infra.conftest import ROOT, NewApp, Synthesised
+from tests.infra.test_definitions import break_language, break_type
 
 
 def violations(report: dict[str, Any]) -> list[str]:
@@ -57,16 +58,31 @@ def test_the_rules_refuse_an_open_bucket_and_a_role_with_wildcards(new_app: NewA
     assert any("IAM5[Resource::arn:aws:s3:::somebody-elses/*]" in one for one in found)
 
 
-def test_templates_pass_cfn_lint(dev: Synthesised, prod: Synthesised) -> None:
-    files = [str(stage.file(stack)) for stage in (dev, prod) for stack in stage.stacks]
+def cfn_lint(*arguments: str) -> subprocess.CompletedProcess[str]:
     # W3005: the CDK makes state machines depend on their roles explicitly.
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "cfn-lint"), "--ignore-checks", "W3005", "--", *files],
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
+    command = [str(Path(sys.executable).parent / "cfn-lint"), "--ignore-checks", "W3005", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=400)
+
+
+def test_templates_pass_cfn_lint(dev: Synthesised, prod: Synthesised) -> None:
+    done = cfn_lint("--", *(str(stage.file(stack)) for stage in (dev, prod) for stack in stage.stacks))
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+
+
+@pytest.mark.row("OP-1")
+def test_cfn_lint_reads_the_state_machines_in_templates(prod: Synthesised, tmp_path: Path) -> None:
+    damaged = {}
+    for name, machine in prod.resources("AWS::StepFunctions::StateMachine").items():
+        for damage in (break_type, break_language):
+            definition = json.loads(machine["Properties"]["DefinitionString"])
+            damage(definition)
+            broken = {**machine["Properties"], "DefinitionString": json.dumps(definition)}
+            damaged[f"{name}{damage.__name__.title().replace('_', '')}"] = {**machine, "Properties": broken}
+    file = tmp_path / "template.json"
+    file.write_text(json.dumps({"Resources": damaged}))
+    found = json.loads(cfn_lint("--format", "json", "--", str(file)).stdout)
+    refused = {one["Location"]["Path"][1] for one in found if one["Rule"]["Id"] == "E3601"}
+    assert refused == damaged.keys()
 
 
 @pytest.mark.row("OP-1")

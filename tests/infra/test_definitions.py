@@ -1,4 +1,7 @@
-"""State machines pass a validator, and run on the emulator's engine. The tests set the results of the tasks."""
+"""State machines pass a validator, and run on the emulator's engine. The tests set the results of the tasks.
+
+``test_checks.py`` gives them to a second validator.
+"""
 
 import copy
 import json

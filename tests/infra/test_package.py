@@ -208,6 +208,22 @@ def test_bytecode_is_not_checked_at_import_and_has_lambdas_file_names(tmp_path: 
     assert str(tmp_path).encode() not in bytecode
 
 
+def test_a_python_of_lambdas_version_is_found_behind_the_commands_of_pyenv(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def program(name: str, script: str) -> None:
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert package.find_interpreter("9.9") is None
+    program("uv", "echo /found/by/uv")
+    program("python9.9", '[ "$PYENV_VERSION" = 9.9 ] && echo /kept/by/pyenv')
+    assert package.find_interpreter("9.9") == "/kept/by/pyenv"
+    program("python9.9", "exit 127")
+    assert package.find_interpreter("9.9") == "/found/by/uv"
+
+
 @pytest.mark.parametrize("layer", [package.BASE, *Layer])
 def test_layers_have_exact_versions_of_all_packages(layer: str) -> None:
     requirements = package.export(*package.SELECTIONS[layer])

@@ -106,7 +106,8 @@ def test_a_broken_stage_fails_its_checks_and_what_was_made_is_deleted(
     assert statuses["files are uploaded and scanned"] == "FAILED"
     assert "500: Broken. (request id r1)" in outcomes["files are uploaded and scanned"].note
     assert [check for check, status in statuses.items() if status == "not run"] == [
-        "a model trains on a CPU", "the model is measured", "a decision uses the model"
+        "a model trains on a CPU", "the model is measured", "a decision uses the model", "a file is scored",
+        "a file gets its decisions",
     ]  # fmt: skip
     assert statuses["what was made is deleted"] == "passed"
     assert handler.requests[-1] == "DELETE /spaces/s1"
@@ -121,5 +122,5 @@ def test_a_stage_that_lets_strangers_in_fails(api: tuple[str, type[BrokenApi]]) 
 
 def test_a_stage_that_is_not_there_is_named() -> None:
     outcomes = list(run(Account("http://127.0.0.1:9"), "nowhere").values())
-    assert [one.status for one in outcomes] == ["FAILED", *["not run"] * 8]
+    assert [one.status for one in outcomes] == ["FAILED", *["not run"] * 10]
     assert "nowhere is not deployed" in outcomes[0].note

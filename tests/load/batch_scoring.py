@@ -9,7 +9,6 @@ process; imports and the model's loading are not counted. Every probability must
 
 import io
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -36,7 +35,7 @@ from shared.runs.predictions import PredictionWork
 from shared.runs.tasks import TaskWorker
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.trained_models import aws_client
-from tests.load.harness import ROOT, options, paired_ratio, show, take_turns
+from tests.load.harness import ROOT, options, paired_ratio, peak_mb, show, take_turns
 
 NUMBERS, WORDS = 16, 4
 TRAINED_ROWS = 40_000
@@ -139,7 +138,7 @@ def score(side: str, folder: str, table: str) -> None:
     else:
         _peer(scorer, Path(folder) / table, output)
     seconds = time.perf_counter() - before
-    print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+    print(json.dumps([seconds, peak_mb()]))
 
 
 def _ours(scorer: Scorer, folder: Path, table: str, output: Path) -> None:

@@ -2,7 +2,7 @@
 
 The upstream is a server on this machine without delay. LiteLLM runs with its smallest configuration and no database.
 Our server stores the chat and logs the call. Its time in the emulated store has its own column, and is subtracted from
-the latencies but not from the throughput. Beside them stand two proxies that only forward, which show what is near the
+the latencies but not from the throughput. Two proxies that only forward show what is near the
 limit: a bare ASGI app on the same server as ours, and Envoy with one worker.
 """
 

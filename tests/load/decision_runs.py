@@ -6,7 +6,6 @@ is left out; boto3's part counts. The allocation is that of the run's last step,
 """
 
 import json
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -35,7 +34,7 @@ from tests.fixtures.aws import BUCKET
 from tests.fixtures.evaluations import add_model
 from tests.fixtures.trained_models import customers, packed, train_model
 from tests.load.emulated_store import FunctionUser, emulated_store
-from tests.load.harness import options, show
+from tests.load.harness import options, peak_mb, show
 
 ACTIONS, MODELS, BATCH = 50, 10, 25_000
 GOAL, GAP_GOAL = 2000, 0.005
@@ -106,7 +105,7 @@ def compare_decisions(rows: int, sampled: int) -> None:
             for row in decided.filter(pl.col("client_key").is_in(list(online))).iter_rows(named=True):
                 differ += not _is_equal(offers, row, online[row["client_key"]])
         spent, took = time.process_time() - spent, time.perf_counter() - began
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    memory = peak_mb()
     show(
         f"Decisions about {rows:,} customers, {ACTIONS} actions, {MODELS} models (at least {GOAL:,} a second a core)",
         ("a second a core", "seconds", "sampled", "different", "memory, MB"),

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import resource
 import shutil
 import socket
 import statistics
@@ -49,6 +50,14 @@ def take_turns(
             if turn >= 0:
                 results[side].append(result)
     return results
+
+
+def peak_mb() -> float:
+    """Returns the peak memory of this process. On Linux, getrusage's peak includes the parent's before the start."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def milliseconds(

@@ -12,7 +12,6 @@ counts as a ratio to the same file without faults. The last one has 5,000 column
 
 import io
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from rich.console import Console
 
 from functions.workflows.connector_scan.profile import profile_file
 from shared.files.errors import UnreadableFileError
-from tests.load.harness import ROOT, options, paired_ratio, show, take_turns
+from tests.load.harness import ROOT, options, paired_ratio, peak_mb, show, take_turns
 
 BLOCK_ROWS = 500_000
 WIDE_COLUMNS = 5_000
@@ -172,14 +171,6 @@ def read(side: str, path: str) -> None:
     rows = READERS[side](Path(path))
     seconds = time.perf_counter() - start
     print(json.dumps([seconds, peak_mb(), rows]))
-
-
-def peak_mb() -> float:
-    """Returns the peak memory of this process. On Linux, getrusage's peak includes the parent's before the start."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def run_read(side: str, path: Path, rows: int, *, may_lack: int = 0) -> Run:

@@ -77,9 +77,19 @@ export async function all(listPath, query = {}, most = 1000) {
   do {
     const page = await get(listPath, { ...query, limit: 100, after });
     rows.push(...page.data);
-    after = page.has_more && page.data.length ? page.data.at(-1).id : null;
+    after = page.has_more ? page.next_after || page.data.at(-1)?.id : null;
   } while (after && rows.length < most);
   return rows;
+}
+
+// Reads the page of a numbered list that follows the rows read before.
+export async function numbered(listPath, query, read) {
+  const size = query.page_size || query.pageSize;
+  const response = await send("GET", listPath, { query: { ...query, page: 1 + Math.floor(read / size) } });
+  const found = await response.json();
+  if (!Array.isArray(found)) return found;
+  const more = response.headers.get("X-Has-More") === "true";
+  return { data: found, count: Number(response.headers.get("X-Total-Count")), has_more: more };
 }
 
 // Yields the JSON of each server-sent event of a response.

@@ -16,24 +16,24 @@ import {
   signOut,
   update,
 } from "./session.js";
-import { address, Field, Form, html, Problem, route } from "./view.js";
-
-const PAGES = [
-  ["home", "Home"],
-  ["data", "Data"],
-  ["models", "Models"],
-  ["decisions", "Decisions"],
-  ["review", "Review"],
-  ["chats", "Chats"],
-  ["operations", "Operations"],
-];
+import { PAGES, sectionAddress } from "./sections.js";
+import { address, Field, Form, go, html, Problem, route } from "./view.js";
 
 // Reads the caller, and selects a space: the one of the address, the one before, or the first.
 export async function refreshMe(wanted) {
   const me = await call("GET", "/me");
   const ids = me.spaces.map((space) => space.id);
-  const candidates = [wanted, route().query.get("space"), session.spaceId, ids[0]];
+  if (wanted) history.replaceState(null, "", address(["home"], { space: wanted }));
+  const candidates = [route().space, session.spaceId, ids[0]];
   update({ me, spaceId: candidates.find((id) => ids.includes(id)) || null });
+}
+
+// Takes the space of the address, or completes the address with the chosen one.
+function followAddress() {
+  const { space } = route();
+  const hash = location.hash || "#/home";
+  if (!space && session.spaceId) history.replaceState(null, "", `${hash}${hash.includes("?") ? "&" : "?"}space=${session.spaceId}`);
+  if (space && space !== session.spaceId && session.me?.spaces.some((one) => one.id === space)) update({ spaceId: space });
 }
 
 function SignIn({ problem }) {
@@ -69,15 +69,13 @@ function Frame({ page }) {
   const [failed, setFailed] = useState(null);
   const [open, setOpen] = useState(false);
   const name = PAGES.some(([key]) => key === page.parts[0]) ? page.parts[0] : "home";
+  useEffect(() => setOpen(false), [page.parts.join("/")]);
   useEffect(() => {
     setModule(null);
-    setOpen(false);
     import(`./pages/${name}.js`).then((loaded) => setModule({ name, View: loaded.default }), setFailed);
   }, [name]);
-  const choose = (event) => {
-    update({ spaceId: event.target.value });
-    location.hash = address([name]);
-  };
+  const choose = (event) => go([name], { space: event.target.value });
+  const isStrange = page.space && !session.me.spaces.some((one) => one.id === page.space);
   return html`<a class="skip" href="#main" onClick=${(event) => {
       event.preventDefault();
       document.getElementById("main").focus();
@@ -96,12 +94,15 @@ function Frame({ page }) {
     </header>
     <div class="columns">
       <nav id="menu" class=${open ? "side open" : "side"} aria-label="Pages">
-        ${PAGES.map(([key, text]) => html`<a href=${`#/${key}`} aria-current=${key === name ? "page" : undefined}>${text}</a>`)}
+        ${PAGES.map(([key, text, sections]) => html`<a href=${`#/${key}`} aria-current=${key === name ? (sections.length ? "true" : "page") : undefined}>${text}</a>
+          ${sections.map(([section, title]) => html`<a class="section" href=${sectionAddress(key, section)} aria-current=${key === name && section === (page.parts[1] || sections[0][0]) ? "page" : undefined}>${title}</a>`)}`)}
         <a href="docs">API reference</a>
       </nav>
       <main id="main" tabindex="-1">
         <${Problem} error=${failed} />
-        ${!session.spaceId && name !== "home"
+        ${isStrange
+          ? html`<p class="empty">This link leads to a space that you do not belong to. Ask one of its owners for an invite, or <a href="#/home">see your own spaces</a>.</p>`
+          : !session.spaceId && name !== "home"
           ? html`<p class="empty">You have no space yet. <a href="#/home">Create one</a>, or accept an invite there.</p>`
           : module?.name === name && html`<${module.View} key=${`${name} ${session.spaceId}`} parts=${page.parts.slice(1)} query=${page.query} />`}
       </main>
@@ -111,7 +112,11 @@ function Frame({ page }) {
 function App({ problem }) {
   const [, redraw] = useState(0);
   useEffect(() => {
-    const draw = () => redraw((count) => count + 1);
+    const draw = () => {
+      followAddress();
+      redraw((count) => count + 1);
+    };
+    draw();
     window.addEventListener("hashchange", draw);
     const stop = onChange(draw);
     return () => {

@@ -9,7 +9,7 @@ const COLOURS = {
 };
 
 // Draws series of {name, points: [[x, y], …]} with x in ascending order. The caption says the same in words.
-export function Lines({ series, x, y, caption, height = 260, range }) {
+export function Lines({ series, x, y, caption, height = 260, range, time = false }) {
   const frame = useRef();
   useEffect(() => {
     let plot;
@@ -20,15 +20,17 @@ export function Lines({ series, x, y, caption, height = 260, range }) {
       const style = getComputedStyle(document.documentElement);
       const colours = COLOURS[matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"];
       const [text, line] = ["--quiet", "--line"].map((name) => resolved(style, name));
-      const axis = (label) => ({ label, stroke: text, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 }, labelSize: 22 });
+      const axis = (label) => ({ ...(label ? { label, labelSize: 22 } : {}), stroke: text, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 } });
       const options = {
         width: frame.current.clientWidth,
         height,
-        scales: { x: { time: false, ...(range ? { range } : {}) }, ...(range ? { y: { range } } : {}) },
+        scales: { x: { time, ...(range ? { range } : {}) }, ...(range ? { y: { range } } : {}) },
         axes: [axis(x), axis(y)],
+        legend: { show: series.length > 1 || !time },
+        ...(time ? { tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC") } : {}),
         series: [
           { label: x },
-          ...series.map((one, index) => ({ label: one.name, stroke: colours[index % colours.length], width: 2, spanGaps: true, dash: one.dash, points: { show: one.marks || one.points.length < 3 } })),
+          ...series.map((one, index) => ({ label: one.name, stroke: colours[index % colours.length], width: 2, spanGaps: true, dash: one.dash, points: { show: one.marks || one.points.filter(([, value]) => value !== null).length < 3 } })),
         ],
       };
       plot = new uPlot(options, uPlot.join(series.map((one) => table(one.points))), frame.current);

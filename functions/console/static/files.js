@@ -38,6 +38,20 @@ export async function scannedEntry(connectorId, file, { seconds = 180, after = "
   throw new Error(`The scan of ${file} takes longer than ${seconds} seconds. Look at it later on the Data page.`);
 }
 
+// What runs have written, unless somebody chose a folder.
+const RESULT = /(^|\/)run=[0-9a-f-]+\//;
+
+// All files of the space that a scan has described, the newest first, without the results of runs.
+export async function scannedFiles() {
+  const found = await Promise.all(
+    (await all("/connectors")).map(async (connector) => {
+      const { data } = await get(path`/connectors/${connector.id}/catalog`, { page_size: 1000 });
+      return data.filter((entry) => entry.status === "scanned" && !RESULT.test(entry.file)).map((entry) => ({ connector, file: entry.file, entry }));
+    }),
+  );
+  return found.flat().sort((one, other) => (other.entry.scanned_at || "").localeCompare(one.entry.scanned_at || ""));
+}
+
 function DropZone({ onFiles, many = true }) {
   const [over, setOver] = useState(false);
   const input = useRef();

@@ -6,6 +6,8 @@ const PENDING = "pending-sign-in";
 export const base = new URL(".", location.href.split(/[?#]/)[0]);
 
 export const session = { config: null, token: null, me: null, spaceId: null };
+// Whether the user owns the chosen space.
+export const isOwner = () => Boolean(session.me.spaces.find((one) => one.id === session.spaceId)?.is_owner);
 const listeners = new Set();
 let refreshToken = null;
 let expiresAt = 0;

@@ -10,11 +10,11 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from functions.jobs.fitting.base import Architecture, Examples, FitSession, FitTask
+from functions.jobs.fitting.base import Architecture, EndedEarlyError, Examples, FitSession, FitTask
 from shared.propensity.architectures.configuration import AdditiveConfiguration
 from shared.propensity.dates import Numbers
 from shared.propensity.features import Matrix
-from shared.propensity.holdouts import Labels
+from shared.propensity.holdouts import Labels, Mask
 from shared.propensity.log_odds import LogOdds, LogOddsModel
 from shared.propensity.scorecards import ScorecardColumn
 
@@ -56,7 +56,14 @@ class Additive(Architecture[AdditiveConfiguration]):
             return [model for model in found if model]
         penalties = PENALTIES if configuration.penalty is None else (configuration.penalty,)
         choices = KNOTS if configuration.knots is None else (configuration.knots,)
-        fits = [fit_scorecards(task, knots, penalties, session.check) for knots in choices]
+        fits: list[ScorecardFit] = []
+        for knots in choices:
+            try:
+                fits.append(fit_scorecards(task, knots, penalties, session.check))
+            except EndedEarlyError as early:
+                if not fits:
+                    raise
+                raise type(early)(fits[0].models) from early
         best = _simplest(fits, task)
         if len(fits) > 1:
             losses = ", ".join(f"{fit.loss:.4f} with {fit.knots}" for fit in fits)
@@ -85,11 +92,22 @@ def fit_scorecards(
     penalties: Sequence[float] = PENALTIES,
     check: Callable[[], None] = lambda: None,
 ) -> ScorecardFit:
-    """Returns a scorecard for each fold, all with the penalty that has the lowest log loss on the folds' rows."""
+    """Returns a scorecard for each fold, all with the penalty that has the lowest log loss on the folds' rows.
+
+    Raises:
+        EndedEarlyError: ``check`` did. The error has the scorecards of the folds that are done.
+    """
     examples, folds = task.examples, task.folds
     held_out = np.full((len(penalties), len(examples)), np.nan)
     models: list[list[LogOddsModel]] = [[] for _ in penalties]
-    for held in folds:
+
+    def best_of(folds: Sequence[Mask]) -> ScorecardFit:
+        seen = np.any(folds, axis=0)
+        losses = [_loss(examples.labels[seen].astype(np.float64), row[seen]) / seen.sum() for row in held_out]
+        best = int(np.argmin(losses))
+        return ScorecardFit(models[best][: len(folds)], held_out[best], losses[best], penalties[best], knots)
+
+    for index, held in enumerate(folds):
         rows = _sample(np.nonzero(~held)[0], examples.labels)
         terms = _terms(examples.take(rows), task.categorical, knots)
         design = np.column_stack([terms.of(examples.matrix[rows]), np.ones(len(rows))])
@@ -97,14 +115,14 @@ def fit_scorecards(
         validation = terms.of(examples.matrix[held])
         weights = np.append(np.zeros(terms.count), _log_odds(labels.mean()))
         for place, penalty in enumerate(penalties):
-            check()
+            try:
+                check()
+            except EndedEarlyError as early:
+                raise type(early)(best_of(folds[:index]).models if index else ()) from early
             weights = _solve(design, labels, penalty, weights)
             held_out[place, held] = validation @ weights[:-1] + weights[-1]
             models[place].append(terms.scorecard(weights))
-    seen = np.any(folds, axis=0)
-    losses = [_loss(examples.labels[seen].astype(np.float64), row[seen]) / seen.sum() for row in held_out]
-    best = int(np.argmin(losses))
-    return ScorecardFit(models[best], held_out[best], losses[best], penalties[best], knots)
+    return best_of(folds)
 
 
 @dataclass(frozen=True)

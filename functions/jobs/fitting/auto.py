@@ -12,9 +12,11 @@ import numpy as np
 
 from functions.jobs.fitting.base import (
     Architecture,
+    EndedEarlyError,
     FitSession,
     FitTask,
-    MinutesUsedUpError,
+    MissingLibraryError,
+    TrainingStoppedError,
 )
 from functions.jobs.fitting.families import family_of
 from shared.propensity.architectures.configuration import (
@@ -24,6 +26,7 @@ from shared.propensity.architectures.configuration import (
     AutoConfiguration,
     CatBoostConfiguration,
     LightGBMConfiguration,
+    TabMConfiguration,
     XGBoostConfiguration,
     are_few,
 )
@@ -53,6 +56,9 @@ class Member:
 SCORECARD = Member("additive_8", "additive", AdditiveConfiguration(knots=8))
 STRAIGHT = Member("additive_0", "additive", AdditiveConfiguration(knots=0))
 XGBOOST = Member("xgboost", "xgboost", XGBoostConfiguration())
+NETWORK = Member("tabm", "tabm", TabMConfiguration())
+# Of fewer rows trees learn more, also in less time.
+ROWS_FOR_NETWORKS = 100_000
 ON_SCORECARD = Member("additive_catboost", "additive_catboost", AdditiveCatBoostConfiguration())
 # Trees that have to find everything by themselves need more rows of a rare label than these.
 RARE_SHARE, FEW_RARE_ROWS = 0.05, 200
@@ -79,7 +85,9 @@ def members_for(rows: int, positives: int, gpu_count: int) -> tuple[Member, ...]
         return RARE_LABEL
     if are_few(rows, positives):
         return FEW_ROWS
-    return (*MORE_ROWS, XGBOOST) if gpu_count else MORE_ROWS
+    if not gpu_count:
+        return MORE_ROWS
+    return (*MORE_ROWS, XGBOOST, NETWORK) if rows >= ROWS_FOR_NETWORKS else (*MORE_ROWS, XGBOOST)
 
 
 class Auto(Architecture[AutoConfiguration]):
@@ -93,25 +101,42 @@ class Auto(Architecture[AutoConfiguration]):
 
     def fit_folds(self, configuration: AutoConfiguration, task: FitTask, session: FitSession) -> list[LogOddsModel]:
         """See ``Architecture``."""
-        rows, positives = len(task.examples), int(task.examples.labels.sum())
         members = _members(task)
         fitted: dict[str, list[LogOddsModel]] = {}
         budget = None if configuration.minutes is None else configuration.minutes * 60
+        ended: EndedEarlyError | None = None
+        unfinished = ""
         for member in members:
             # The first is the scorecard, which is always there.
             left = None if budget is None or not fitted else budget - session.seconds()
             try:
                 fitted[member.name] = _fit(member, task, session.part(member.name, left))
-            except MinutesUsedUpError:
+            except EndedEarlyError as early:
+                ended = early
+                # Its weight follows from how well it predicts, for which it needs a model for each fold.
+                if early.models and (not fitted or len(early.models) == len(task.folds)):
+                    fitted[member.name] = early.models
+                    reached = early.reached or f"{len(early.models)} of {len(task.folds)} folds"
+                    unfinished = f"Of {member.name}, there is only what was fitted until then: {reached}."
                 break
-        session.note(_why(rows, positives, len(task.folds), members, list(fitted), configuration.minutes))
+            except MissingLibraryError as error:
+                members = tuple(each for each in members if each is not member)
+                session.note(f"auto left {member.name} out. {error}")
+        if ended and not fitted:
+            raise ended
+        # Only a scorecard that is alone may lack folds.
+        task = replace(task, folds=task.folds[: min(map(len, fitted.values()))])
+        is_stopped = isinstance(ended, TrainingStoppedError)
+        session.note(_why(task, members, list(fitted), None if is_stopped else configuration.minutes))
+        if unfinished:
+            session.note(unfinished)
         log_odds, labels = _held_out(list(fitted.values()), task)
         weights, bias = blend_weights(log_odds, labels)
         session.note(_weighed(list(fitted), weights, bias, log_odds, labels))
-        return [
-            session.finish(index, blend(zip(weights, models, strict=True), bias))
-            for index, models in enumerate(zip(*fitted.values(), strict=True))
-        ]
+        blends = [blend(zip(weights, models, strict=True), bias) for models in zip(*fitted.values(), strict=True)]
+        if is_stopped:
+            raise TrainingStoppedError(blends, f"{len(fitted)} of {len(members)} architectures") from ended
+        return [session.finish(index, model) for index, model in enumerate(blends)]
 
 
 def _members(task: FitTask) -> tuple[Member, ...]:
@@ -122,7 +147,7 @@ def _fit(member: Member, task: FitTask, session: FitSession) -> list[LogOddsMode
     labels = task.examples.labels
     configuration = member.configuration.resolved(len(labels), int(labels.sum()))
     # LightGBM's GPU code is no faster than its code for processors.
-    hardware = task.hardware if member.architecture == "xgboost" else replace(task.hardware, gpu_count=0)
+    hardware = task.hardware if member.architecture in ("xgboost", "tabm") else replace(task.hardware, gpu_count=0)
     return family_of(member.architecture).fit_folds(configuration, replace(task, hardware=hardware), session)
 
 
@@ -176,19 +201,16 @@ def _loss(truth: Numbers, log_odds: Numbers) -> float:
     return float(np.logaddexp(0.0, np.where(truth == 1, -log_odds, log_odds)).sum())
 
 
-def _why(
-    rows: int,
-    positives: int,
-    folds: int,
-    members: Sequence[Member],
-    fitted: Sequence[str],
-    minutes: float | None,
-) -> str:
+def _why(task: FitTask, members: Sequence[Member], fitted: Sequence[str], minutes: float | None) -> str:
+    rows, positives, folds = len(task.examples), int(task.examples.labels.sum()), len(task.folds)
     how = f"{folds} folds" if folds > 1 else "one part of the rows for validation"
     size = "few" if are_few(rows, positives) else "many"
     text = f"auto fitted {', '.join(fitted)} with {how}, because {rows:,} rows with {positives:,} positive are {size}."
     if left_out := [member.name for member in members if member.name not in fitted]:
-        text += f" {', '.join(left_out)} did not fit into the {minutes:g} minutes: raise minutes to use them."
+        why = "were not done when the training was stopped."
+        if minutes is not None:
+            why = f"did not fit into the {minutes:g} minutes: raise minutes to use them."
+        text += f" {', '.join(left_out)} {why}"
     return text
 
 

@@ -10,6 +10,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from shared.errors import JobFailedError
 from shared.propensity.architectures.configuration import ArchitectureConfiguration
 from shared.propensity.features import Matrix
 from shared.propensity.holdouts import Labels, Mask
@@ -42,11 +43,15 @@ class Examples:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What fitting may use: CPU threads, and a GPU when ``gpu_count`` is above 0: the one with this number."""
+    """What fitting may use: CPU threads, and a GPU when ``gpu_count`` is above 0: the one with this number.
+
+    ``processes`` fit on this machine at the same time.
+    """
 
     threads: int
     gpu_count: int = 0
     gpu: int = 0
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,26 @@ def threads_for(cells: int, processes: int = 1) -> int:
     return max(1, min(available // processes, cells // CELLS_FOR_A_THREAD))
 
 
-class MinutesUsedUpError(Exception):
+class MissingLibraryError(JobFailedError):
+    """Error raised when a library is missing that only some containers have."""
+
+
+class EndedEarlyError(Exception):
+    """Error raised when a fit must not go on. ``models`` are those of the first folds, as far as there are any.
+
+    ``reached`` says how far an unfinished one of them came.
+    """
+
+    def __init__(self, models: Sequence[LogOddsModel] = (), reached: str = "") -> None:
+        super().__init__()
+        self.models, self.reached = [*models], reached
+
+
+class TrainingStoppedError(EndedEarlyError):
+    """Error raised when the job must stop. What was fitted so far is saved, to go on from."""
+
+
+class MinutesUsedUpError(EndedEarlyError):
     """Error raised when a fit has used up the minutes that it may take."""
 
 
@@ -79,6 +103,10 @@ class RoundWatcher(Protocol):
     @property
     def best_round(self) -> int:
         """Returns the round with the lowest loss so far, counted from 1."""
+
+    @property
+    def ended_early(self) -> bool:
+        """Returns whether the fitting ended because it must not go on."""
 
     def after_round(self, finished_rounds: int, loss: float, save: Callable[[Path], object] | None) -> bool:
         """True ends the fitting; ``save`` writes what there is so far, all rounds of it, to continue from.
@@ -97,7 +125,11 @@ class FitSession(Protocol):
         """Returns the model of a fold if it was fitted before an interruption."""
 
     def finish(self, fold: int, model: LogOddsModel) -> LogOddsModel:
-        """Keeps the model of a fold, and returns it as it was kept."""
+        """Keeps the model of a fold, and returns it as it was kept.
+
+        Raises:
+            EndedEarlyError: the model was not done. The error has it, and only its rounds are kept.
+        """
 
     def resume(self, fold: int) -> tuple[Path, int] | None:
         """Returns the file of an unfinished model, and the number of its rounds."""
@@ -106,7 +138,7 @@ class FitSession(Protocol):
         """Returns the observer of a fold's rounds, which writes files with this suffix."""
 
     def check(self) -> None:
-        """Raises TrainingStoppedError or MinutesUsedUpError if the fit must not go on."""
+        """Raises EndedEarlyError if the fit must not go on."""
 
     def note(self, text: str) -> None:
         """Tells the owner of the training what was chosen, and why."""
@@ -116,6 +148,23 @@ class FitSession(Protocol):
 
     def seconds(self) -> float:
         """Returns the seconds since the fit began."""
+
+
+def fit_each(folds: int, fit: Callable[[int], LogOddsModel]) -> list[LogOddsModel]:
+    """Returns the model of each fold.
+
+    Raises:
+        EndedEarlyError: with the models that are done, or else with what there is of the first one.
+    """
+    models: list[LogOddsModel] = []
+    for index in range(folds):
+        try:
+            models.append(fit(index))
+        except EndedEarlyError as early:
+            if not models:
+                raise
+            raise type(early)(models) from early
+    return models
 
 
 class Architecture(ABC, Generic[ConfigurationT]):
@@ -138,6 +187,7 @@ class Architecture(ABC, Generic[ConfigurationT]):
 
         Raises:
             JobFailedError: the hardware asked for can't be used.
+            EndedEarlyError: the fit must not go on.
         """
 
 
@@ -168,7 +218,7 @@ class BoostingArchitecture(Architecture[ConfigurationT]):
 
     def fit_folds(self, configuration: ConfigurationT, task: FitTask, session: FitSession) -> list[LogOddsModel]:
         """See ``Architecture``."""
-        return [self.fit_fold(configuration, task, index, session) for index in range(len(task.folds))]
+        return fit_each(len(task.folds), lambda index: self.fit_fold(configuration, task, index, session))
 
     def fit_fold(self, configuration: ConfigurationT, task: FitTask, index: int, session: FitSession) -> LogOddsModel:
         """Returns the model of one fold."""

@@ -16,11 +16,13 @@ import numpy as np
 from functions.jobs.fitting.additive import fit_scorecards
 from functions.jobs.fitting.base import (
     BoostingArchitecture,
+    EndedEarlyError,
     Examples,
     FitSession,
     FitTask,
     Hardware,
     RoundWatcher,
+    fit_each,
 )
 from shared.propensity.architectures.configuration import AdditiveCatBoostConfiguration, CatBoostConfiguration
 from shared.propensity.features import Matrix
@@ -32,6 +34,8 @@ ONE_HOT = 256
 # No code is as large: every known category goes to the left, and the missing to the right.
 ABOVE_ALL_CODES = 1e300
 _MISSING = b"missing"
+# What CatBoost says where all columns have one value in the fitted rows.
+_NOTHING_TO_SPLIT = "All features are either constant or ignored"
 
 
 class CatBoost(BoostingArchitecture[CatBoostConfiguration]):
@@ -62,11 +66,17 @@ class CatBoost(BoostingArchitecture[CatBoostConfiguration]):
         pools = [columns.pool(examples, so_far.log_odds(examples.matrix)) for examples in (fitted, validation)]
         model = catboost.CatBoost(library_parameters(configuration, hardware, seed + done, done))
         callback = _CatBoostWatch(watcher, done)
-        model.fit(pools[0], eval_set=pools[1], callbacks=[callback], use_best_model=False)
-        trees = [*earlier, *columns.trees(model, pools[0])]
+        try:
+            model.fit(pools[0], eval_set=pools[1], callbacks=[callback], use_best_model=False)
+        except catboost.CatBoostError as error:
+            if _NOTHING_TO_SPLIT not in str(error):
+                raise
+            return before
         if callback.error:
-            watcher.keep(LogOddsModel(width, before.bias, forest=to_text(trees, width)).save)
             raise callback.error
+        trees = [*earlier, *columns.trees(model, pools[0])]
+        if watcher.ended_early:
+            watcher.keep(LogOddsModel(width, before.bias, forest=to_text(trees, width)).save)
         kept = trees[: watcher.best_round]
         return LogOddsModel(width, before.bias, forest=to_text(kept, width) if kept else "")
 
@@ -85,12 +95,18 @@ class AdditiveCatBoost(CatBoost):
         scorecards = fit_scorecards(task, knots, check=session.check).models
         # Its folds keep only the trees until both are added.
         trees = session.part(f"{self.name}_trees")
-        models = []
-        for index, scorecard in enumerate(scorecards):
+
+        def fit(index: int) -> LogOddsModel:
+            scorecard = scorecards[index]
             known = replace(task.examples, baseline=scorecard.log_odds(task.examples.matrix))
-            grown_on_it = self.fit_fold(configuration, replace(task, examples=known), index, trees)
-            models.append(session.finish(index, blend([(1.0, scorecard), (1.0, grown_on_it)])))
-        return models
+            try:
+                grown_on_it = self.fit_fold(configuration, replace(task, examples=known), index, trees)
+            except EndedEarlyError as early:
+                so_far = blend([(1.0, model) for model in (scorecard, *early.models)])
+                raise type(early)([so_far], early.reached or "the scorecard alone") from early
+            return session.finish(index, blend([(1.0, scorecard), (1.0, grown_on_it)]))
+
+        return fit_each(len(scorecards), fit)
 
 
 class _CatBoostWatch:

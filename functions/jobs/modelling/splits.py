@@ -94,7 +94,12 @@ def validation_folds(
         ends = np.cumsum(sizes[drawn])
         place[drawn] = (ends - sizes[drawn] / 2) / sizes[drawn].sum() if len(drawn) else 0.0
     if count == 1:
-        return [(place < fraction)[group_of_row]]
+        held = place < fraction
+        for stratum in (~positive, positive):
+            # A small share of few rows is still one of each label, if that leaves another one.
+            if stratum.sum() > 1 and not held[stratum].any():
+                held[np.argmin(np.where(stratum, place, np.inf))] = True
+        return [held[group_of_row]]
     return [((place * count).astype(int) == fold)[group_of_row] for fold in range(count)]
 
 

@@ -9,16 +9,12 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from functions.jobs.fitting.base import FitSession, MinutesUsedUpError
+from functions.jobs.fitting.base import EndedEarlyError, FitSession, MinutesUsedUpError, TrainingStoppedError
 from shared.errors import JobFailedError
 from shared.propensity.log_odds import LogOddsModel
 
 # Saving may take this share of the time.
 SAVING_SHARE = 0.02
-
-
-class TrainingStoppedError(Exception):
-    """Error raised when the job must stop. The models that were fitted so far are saved."""
 
 
 class Observer(Protocol):
@@ -56,6 +52,7 @@ class MemberWatcher:
     series: str
     session: "Session"
     clock: Callable[[], float] = time.monotonic
+    ending: type[EndedEarlyError] | None = None
     _next_save: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,6 +62,11 @@ class MemberWatcher:
     def best_round(self) -> int:
         """Returns the round with the lowest loss so far, counted from 1."""
         return self.state.best_round
+
+    @property
+    def ended_early(self) -> bool:
+        """Implements ``RoundWatcher``."""
+        return self.ending is not None
 
     def after_round(self, finished_rounds: int, loss: float, save: Callable[[Path], object] | None) -> bool:
         """Implements ``RoundWatcher``."""
@@ -81,8 +83,9 @@ class MemberWatcher:
             self.keep(save)
             now = self.clock()
             self._next_save = now + max(self.session.save_interval_seconds, (now - started) / SAVING_SHARE)
-        self.session.check()
-        return finished_rounds - self.state.best_round >= self.patience
+        is_done = finished_rounds - self.state.best_round >= self.patience
+        self.ending = None if is_done else self.session.ending
+        return is_done or self.ended_early
 
     def keep(self, save: Callable[[Path], object]) -> None:
         """Implements ``RoundWatcher``."""
@@ -160,6 +163,9 @@ class Session(FitSession):
                 "The fit diverged: the loss is not a number after any round. Use a smaller learning_rate, or leave "
                 "columns with extreme values out."
             )
+        if watcher and watcher.ending:
+            reached = f"{state.best_round:,} rounds"
+            raise watcher.ending([LogOddsModel.of_files(model.files())], reached)
         state.complete = True
         self.workspace.save(self._member(fold), state, ".json", model.save)
         return LogOddsModel.load(self.workspace.path(state))
@@ -178,10 +184,15 @@ class Session(FitSession):
 
     def check(self) -> None:
         """See ``FitSession``."""
+        if self.ending:
+            raise self.ending
+
+    @property
+    def ending(self) -> type[EndedEarlyError] | None:
+        """Returns why the fit must not go on, if it must not."""
         if self.observer.stop_requested:
-            raise TrainingStoppedError
-        if self.clock() > self.deadline:
-            raise MinutesUsedUpError
+            return TrainingStoppedError
+        return MinutesUsedUpError if self.clock() > self.deadline else None
 
     def note(self, text: str) -> None:
         """See ``FitSession``."""

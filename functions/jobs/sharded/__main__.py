@@ -11,7 +11,7 @@ from shared.errors import JobFailedError
 
 
 class AloneError(JobFailedError):
-    """Error raised when XGBoost fails. Nearly always, it has lost another worker."""
+    """Error raised when an exchange fails. Nearly always, another worker was lost."""
 
 
 def work(order: WorkerOrder, container: Container, stop: threading.Event) -> None:
@@ -19,7 +19,7 @@ def work(order: WorkerOrder, container: Container, stop: threading.Event) -> Non
     import boto3
     from xgboost.core import XGBoostError
 
-    from functions.jobs.sharded.group import joined
+    from functions.jobs.sharded.group import LostWorkerError, joined
     from functions.jobs.sharded.work import Worker, train_together
     from shared.models.job import TrainingJob
 
@@ -28,11 +28,11 @@ def work(order: WorkerOrder, container: Container, stop: threading.Event) -> Non
         with joined(order.rank, order.size, order.address, order.port) as group:
             worker = Worker(group, order.share, order.shares)
             train_together(job, worker, container, order.folder, stop, boto3.client)
-    except XGBoostError as error:
+    except (XGBoostError, LostWorkerError) as error:
         said = str(error).partition("Stack trace")[0].strip().splitlines()
         raise AloneError(
             f"Worker {order.rank + 1} of {order.size} stopped, because another one ended or cannot be reached. The log "
-            f"of its instance says why. Start the training again. XGBoost says: {said[-1] if said else ''}"
+            f"of its instance says why. Start the training again. The library says: {said[-1] if said else ''}"
         ) from error
 
 

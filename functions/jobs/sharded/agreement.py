@@ -19,7 +19,11 @@ from functions.jobs.sharded.sample import SampledTable
 from functions.jobs.train.plan import DataPlan, plan
 from functions.jobs.train.results import label_notes, remarks
 from shared.models.job import JobModel, TrainingJob
-from shared.propensity.architectures.configuration import ArchitectureConfiguration, XGBoostConfiguration
+from shared.propensity.architectures.configuration import (
+    ArchitectureConfiguration,
+    TabMConfiguration,
+    XGBoostConfiguration,
+)
 from shared.propensity.features import FeatureSchema
 from shared.propensity.holdouts import Draws, GroupHoldout, Holdout
 from shared.propensity.tables import encode_frame
@@ -38,7 +42,7 @@ class Agreement(JobModel):
     folds_by: Literal["rows", "content", "column"]
     column: str | None
     folds: int
-    configuration: XGBoostConfiguration
+    configuration: XGBoostConfiguration | TabMConfiguration
 
     def encode(self, batch: RowBatch, seed: int, target: str, encoded: EncodedRows) -> None:
         """Keeps the encoded rows of a batch that have a label."""
@@ -83,7 +87,7 @@ class SharedPlan:
         rows = round(sum(sampled.counts.values()) * share)
         positives = round(sampled.counts[decided.positive] * share)
         resolved = configuration.resolved(rows, positives)
-        assert isinstance(resolved, XGBoostConfiguration)  # noqa: S101 - no other architecture has workers
+        assert isinstance(resolved, (XGBoostConfiguration, TabMConfiguration))  # noqa: S101 - no other architecture has workers
         count = min(resolved.ensemble_size or 1, positives, rows - positives)
         column = _entity(decided)
         by: Literal["rows", "content", "column"] = "rows"

@@ -86,6 +86,12 @@ class EncodedRows:
             yield path, np.load(path.with_suffix(".facts.npy"), allow_pickle=False)
 
 
+def joined_rows(parts: Iterator[Examples], columns: int) -> Examples:
+    """Returns the rows of all parts, of which there may be none."""
+    found = [Examples(np.empty((0, columns), dtype=np.float32), np.empty(0, dtype=np.float32)), *parts]
+    return Examples(np.concatenate([each.matrix for each in found]), np.concatenate([each.labels for each in found]))
+
+
 def _taken(path: Path, facts: RowFacts, rows: Mask) -> Iterator[Examples]:
     if rows.any():
         matrix = np.load(path.with_suffix(".matrix.npy"), mmap_mode="r", allow_pickle=False)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from functions.jobs.container import NO_MEMORY
-from functions.jobs.modelling.training import TrainingStoppedError
+from functions.jobs.fitting.base import TrainingStoppedError
 from shared.errors import ApiError, JobFailedError
 from shared.propensity.errors import CheckpointError
 
@@ -29,12 +29,18 @@ EXCHANGE_SECONDS = 3600
 _STOPPED = "\0stopped"
 
 
+class LostWorkerError(JobFailedError):
+    """Error raised when an exchange with another worker fails. Nearly always, that one has ended."""
+
+
 @dataclass(frozen=True)
 class Group:
     """All workers of a training, and which of them this process is. A group of one sends nothing."""
 
     rank: int = 0
     size: int = 1
+    # Of the first worker.
+    address: str = "127.0.0.1"
 
     @property
     def is_first(self) -> bool:
@@ -117,7 +123,7 @@ def joined(rank: int, size: int, address: str, port: int = TRACKER_PORT) -> Iter
     )
     if (collective.get_rank(), collective.get_world_size()) != (rank, size):
         raise JobFailedError("The workers of the training did not find each other. Start it again.")
-    yield Group(rank, size)
+    yield Group(rank, size, address)
     collective.finalize()
 
 

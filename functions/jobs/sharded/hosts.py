@@ -23,6 +23,8 @@ class Hosts:
 
     names: Sequence[str] = ("localhost",)
     index: int = 0
+    # Through which they reach each other.
+    interface: str | None = None
 
     @classmethod
     def of(cls, base: Path) -> "Hosts":
@@ -32,7 +34,7 @@ class Hosts:
             return cls()
         found = json.loads(path.read_bytes())
         names = sorted(found["hosts"])
-        return cls(names, names.index(found["current_host"]))
+        return cls(names, names.index(found["current_host"]), found.get("network_interface_name"))
 
     def __len__(self) -> int:
         return len(self.names)

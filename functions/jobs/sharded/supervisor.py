@@ -1,16 +1,17 @@
 """Starts the workers of a host, watches them, and ends all when one ends too early."""
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from functions.jobs.container import EXIT_FAILED, EXIT_STOPPED
-from functions.jobs.modelling.training import TrainingStoppedError
+from functions.jobs.fitting.base import TrainingStoppedError
 from functions.jobs.sharded.group import TRACKER_PORT
 from functions.jobs.sharded.hosts import Hosts
 from shared.errors import JobFailedError
@@ -78,7 +79,8 @@ def run_workers(job: TrainingJob, hosts: Hosts, scratch: Path, stop: threading.E
                 address=address,
                 port=port,
                 folder=scratch,
-            )
+            ),
+            _variables(hosts),
         )
         for share in range(shares)
     ]
@@ -90,11 +92,18 @@ def run_workers(job: TrainingJob, hosts: Hosts, scratch: Path, stop: threading.E
         del tracker
 
 
-def _start(order: WorkerOrder) -> _Running:
+def _variables(hosts: Hosts) -> dict[str, str]:
+    """Returns the environment of the workers. The libraries would guess by which network other instances answer."""
+    if len(hosts) == 1 or hosts.interface is None:
+        return dict(os.environ)
+    return dict(os.environ, GLOO_SOCKET_IFNAME=hosts.interface, NCCL_SOCKET_IFNAME=hosts.interface)
+
+
+def _start(order: WorkerOrder, variables: Mapping[str, str]) -> _Running:
     path = order.folder / f"worker-{order.share}.json"
     path.write_text(order.model_dump_json(), encoding="utf-8")
     command = [sys.executable, "-u", "-m", "functions.jobs.sharded", str(path)]
-    return _Running(order, subprocess.Popen(command, stdin=subprocess.DEVNULL))  # noqa: S603
+    return _Running(order, subprocess.Popen(command, stdin=subprocess.DEVNULL, env=variables))  # noqa: S603
 
 
 def _watch(running: Sequence[_Running], stop: threading.Event) -> None:
@@ -131,7 +140,9 @@ def _reason(running: Sequence[_Running]) -> str:
         code = each.process.poll()
         if code is not None and code < 0:
             name = signal.Signals(-code).name
-            why = "it probably ran out of memory" if -code == signal.SIGKILL else "a library crashed"
+            # A library in C++ that gets no memory aborts.
+            is_memory = -code in (signal.SIGKILL, signal.SIGABRT)
+            why = "it probably ran out of memory" if is_memory else "a library crashed"
             return (
                 f"Worker {each.order.rank + 1} of {each.order.size} was ended by {name}: {why}. All workers stopped. "
                 "Use larger instances or more of them, and start the training again."

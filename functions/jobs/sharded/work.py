@@ -11,31 +11,38 @@ import numpy as np
 import numpy.typing as npt
 
 from functions.jobs.container import Container
-from functions.jobs.fitting.base import Examples, Hardware, threads_for
+from functions.jobs.fitting.base import Examples, Hardware, TrainingStoppedError, fit_each, threads_for
+from functions.jobs.fitting.tabm import TabM, fit_network
 from functions.jobs.fitting.xgboost import XGBoost, fit_batches
 from functions.jobs.modelling.copies import MAX_HASHES, Hashes, keep_hashes, row_hashes
 from functions.jobs.modelling.score_rules import choose_score_rule
-from functions.jobs.modelling.training import Observer, Session, TrainingStoppedError
+from functions.jobs.modelling.training import Observer, Session
 from functions.jobs.progress import ProgressReporter, webhook_sender
 from functions.jobs.sharded.agreement import Agreement, SharedPlan
-from functions.jobs.sharded.encoded import EncodedRows, Folds
+from functions.jobs.sharded.encoded import EncodedRows, Folds, joined_rows
 from functions.jobs.sharded.group import Group
 from functions.jobs.sharded.hosts import Hosts
 from functions.jobs.sharded.memory import free_bytes
 from functions.jobs.sharded.prepared import PreparedFiles, RowBatch, batches, prepare
 from functions.jobs.sharded.sample import BYTES_A_SAMPLED_CELL, FEWEST_ROWS, SAMPLE_CELLS, Sample, together
 from functions.jobs.sources import download
-from functions.jobs.train.results import Result, write_result
+from functions.jobs.train.results import Result, stop_note, write_result
 from functions.jobs.train.session import training_session
 from shared.connectors.downloads import ClientFactory
 from shared.errors import JobFailedError
 from shared.models.job import TrainingJob
-from shared.propensity.architectures.configuration import ArchitectureConfiguration
-from shared.propensity.architectures.registry import validate_configuration
+from shared.propensity.architectures.configuration import (
+    ArchitectureConfiguration,
+    TabMConfiguration,
+    XGBoostConfiguration,
+)
+from shared.propensity.architectures.registry import names_beyond_memory, validate_configuration
 from shared.propensity.log_odds import LogOddsModel, mean
 
 # Of a cell that XGBoost keeps as a step, by row and by column.
 BYTES_A_STEP = 8
+# Of a cell that a network reads, encoded and as a tensor: the rows are all in the memory.
+BYTES_A_NETWORK_CELL = 16
 _JUDGED = np.dtype([("label", "f4"), ("log_odds", "f8")])
 
 
@@ -100,7 +107,7 @@ def fit_together(
 
     Raises:
         JobFailedError: a worker cannot use its data; all raise the same reason.
-        TrainingStoppedError: a worker was asked to stop.
+        TrainingStoppedError: a worker was asked to stop. What was fitted until then is written, if it is of use.
     """
     group = worker.group
     seed = job.seed if configuration.seed is None else configuration.seed
@@ -126,7 +133,15 @@ def fit_together(
     _require_rows(group, encoded, folds, counts)
     session = _session(job, resolved, container, AgreedObserver(progress, group), group, scratch)
     fitting = _Fitting(agreement, folds, encoded, worker, job, seed, scratch)
-    models = [fitting.model(index, session) for index in range(folds.count)]
+    # They stop in the same round, so all of them have the same models.
+    stopped: TrainingStoppedError | None = None
+    try:
+        models = fit_each(folds.count, lambda index: fitting.model(index, session))
+    except TrainingStoppedError as error:
+        if not error.models:
+            raise
+        stopped, models = error, error.models
+        session.note(stop_note(error, folds.count))
     model = mean(models)
     by_fold = [_judged(each, encoded.fold(folds, index, validates=True)) for index, each in enumerate(models)]
     unseen = group.gather_rows(np.concatenate(by_fold))
@@ -135,6 +150,8 @@ def fit_together(
     hashes = _hashes(group, encoded, int(counts[0]))
     about_files = [text for part in group.gather(_warnings(worker, prepared)) for text in json.loads(part)]
     if decision is None:
+        if stopped:
+            raise stopped
         return
     result = Result(
         model=model,
@@ -150,6 +167,8 @@ def fit_together(
     if hashes is not None:
         keep_hashes(container.model_folder, hashes)
     write_result(container.model_folder, job, decision.plan, result)
+    if stopped:
+        raise stopped
 
 
 def _agree(
@@ -236,12 +255,39 @@ class _Fitting:
         if model := session.finished(index):
             return model
         session.check()
-        configuration, worker = self.agreement.configuration, self.worker
+        if isinstance(self.agreement.configuration, TabMConfiguration):
+            model = self._network(self.agreement.configuration, index, session)
+        else:
+            model = self._trees(self.agreement.configuration, index, session)
+        return session.finish(index, model)
+
+    def _network(self, configuration: TabMConfiguration, index: int, session: Session) -> LogOddsModel:
+        worker = self.worker
+        columns = len(self.agreement.schema_.columns)
+        cells = columns * int(self.encoded.counts()[0])
+        if worker.group.any(flag=cells * BYTES_A_NETWORK_CELL > free_bytes(worker.shares)):
+            raise JobFailedError(
+                f"The rows do not fit into the memory of {worker.group.size} workers. Use more or larger instances, or "
+                f"an architecture that reads larger data from disk: {names_beyond_memory()}."
+            )
+        fitted, validation = (
+            joined_rows(self.encoded.fold(self.folds, index, validates=side), columns) for side in (False, True)
+        )
+        hardware = Hardware(threads_for(cells, worker.shares), self.job.gpu_count, worker.share, worker.shares)
+        resume = session.resume(index)
+        watcher = session.watch(index, configuration.patience, TabM.suffix)
+        categorical, seed = self.agreement.schema_.categorical, self.seed + index
+        return fit_network(
+            configuration, fitted, validation, categorical, hardware, seed, watcher, resume, worker.group
+        )
+
+    def _trees(self, configuration: XGBoostConfiguration, index: int, session: Session) -> LogOddsModel:
+        worker = self.worker
         columns = len(self.agreement.schema_.columns)
         cells = columns * int(self.encoded.counts()[0])
         hardware = Hardware(threads_for(cells, worker.shares), self.job.gpu_count, worker.share)
         resume = session.resume(index)
-        model = fit_batches(
+        return fit_batches(
             configuration,
             partial(self.encoded.fold, self.folds, index, validates=False),
             partial(self.encoded.fold, self.folds, index, validates=True),
@@ -253,7 +299,6 @@ class _Fitting:
             resume,
             self._cache(index, cells),
         )
-        return session.finish(index, model)
 
     def _cache(self, index: int, cells: int) -> Path | None:
         """Returns the beginning of the files that hold the steps of columns, if the memory can't in any worker."""

@@ -12,7 +12,7 @@ import polars as pl
 
 from functions.jobs.container import Container
 from functions.jobs.file_warnings import warnings_of
-from functions.jobs.fitting.base import Examples, FitTask, Hardware, threads_for
+from functions.jobs.fitting.base import Examples, FitTask, Hardware, TrainingStoppedError, threads_for
 from functions.jobs.fitting.families import family_of
 from functions.jobs.modelling.automatic_splits import repeated_entities
 from functions.jobs.modelling.copies import copies, write_hashes
@@ -30,7 +30,7 @@ from functions.jobs.sharded.prepared import prepare
 from functions.jobs.sharded.supervisor import run_workers
 from functions.jobs.sources import DatasetTable, download, read_files
 from functions.jobs.train.plan import DataPlan, plan
-from functions.jobs.train.results import Result, label_notes, remarks, write_result
+from functions.jobs.train.results import Result, label_notes, remarks, stop_note, write_result
 from functions.jobs.train.session import training_session
 from shared.connectors.downloads import ClientFactory
 from shared.models.job import TrainingJob
@@ -43,11 +43,12 @@ from shared.propensity.tables import encode_frame
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted model, what was decided for it, and the examples that it was fitted on."""
+    """A fitted model, what was decided for it, the examples that it was fitted on, and what ended it early."""
 
     plan: DataPlan
     result: Result
     examples: Examples
+    stopped: TrainingStoppedError | None = None
 
 
 def train(job: TrainingJob, container: Container, stop: threading.Event, client: ClientFactory) -> None:
@@ -55,7 +56,7 @@ def train(job: TrainingJob, container: Container, stop: threading.Event, client:
 
     Raises:
         JobFailedError: the data, the target or the hardware cannot be used; the message has the reason.
-        TrainingStoppedError: ``stop`` was set.
+        TrainingStoppedError: ``stop`` was set. What was fitted until then is in the model folder, if it is of use.
     """
     hosts = Hosts.of(container.base)
     with TemporaryDirectory(prefix="job-") as folder:
@@ -84,6 +85,8 @@ def _train_alone(
     found = fit(job, configuration, seed, read_files(files, seed, job.target), container, progress)
     write_hashes(container.model_folder, found.examples.matrix, found.examples.labels)
     write_result(container.model_folder, job, found.plan, found.result)
+    if found.stopped:
+        raise found.stopped
 
 
 def fit(
@@ -94,7 +97,11 @@ def fit(
     container: Container,
     progress: ProgressReporter,
 ) -> Fit:
-    """Returns the model with what is known of it, and the examples that it was fitted on."""
+    """Returns the model with what is known of it, and the examples that it was fitted on.
+
+    Raises:
+        TrainingStoppedError: the training was stopped before anything was fitted.
+    """
     texts = label_texts(table.frame[job.target])
     known = texts.is_not_null().to_numpy()
     table, texts = table.filter(known), texts.filter(known)
@@ -109,9 +116,16 @@ def fit(
     session = training_session(job, resolved, container.checkpoints, progress)
     family, hardware = family_of(job.architecture), Hardware(threads_for(fitted.matrix.size), job.gpu_count)
     task = FitTask(fitted, folds, schema.categorical, hardware, seed)
-    progress.expect(family.models_with_rounds(task), getattr(resolved, "n_estimators", None))
-    models = family.fit_folds(resolved, task, session)
-    rule = choose_score_rule(resolved, *held_out_log_odds(models, fitted, folds), seed)
+    progress.expect(family.models_with_rounds(task), resolved.most_rounds)
+    stopped: TrainingStoppedError | None = None
+    try:
+        models = family.fit_folds(resolved, task, session)
+    except TrainingStoppedError as error:
+        if not error.models:
+            raise
+        stopped, models = error, error.models
+        session.note(stop_note(error, len(folds)))
+    rule = choose_score_rule(resolved, *held_out_log_odds(models, fitted, folds[: len(models)]), seed)
     model = mean(models)
     about_fit = [*session.notes, *rule.notes, *copy_notes, *entity_notes]
     about_data = [
@@ -131,7 +145,7 @@ def fit(
         files=table.files,
         rows=len(fitted),
     )
-    return Fit(decided, result, fitted)
+    return Fit(decided, result, fitted, stopped)
 
 
 def _without_copies(features: pl.DataFrame, labels: pl.Series) -> tuple[Mask, list[str]]:
@@ -158,7 +172,7 @@ def _folds(
 ) -> tuple[list[Mask], list[str]]:
     """Returns the folds of the validation rows, and notes about clients that are on both sides of the split.
 
-    The folds have whole groups, clients or equal rows, unless a fold would then lack a label.
+    The folds have whole groups, clients or equal rows, or fewer folds do, unless a fold would then lack a label.
     """
     labels = fitted.labels
     positives = int(labels.sum())
@@ -172,10 +186,11 @@ def _folds(
         notes = _clients_on_both_sides(column, groups, np.unique(entities[held_out]))
     elif are_repeated(keys := matrix_keys(fitted.matrix), labels):
         groups = keys
-    folds = validation_folds(count, configuration.validation_fraction, labels, groups, seed)
-    if groups is not None and not all(_has_both(labels[fold]) and _has_both(labels[~fold]) for fold in folds):
-        folds = validation_folds(count, configuration.validation_fraction, labels, None, seed)
-    return folds, notes
+    for fewer in range(count, min(count, 2) - 1, -1) if groups is not None else ():
+        folds = validation_folds(fewer, configuration.validation_fraction, labels, groups, seed)
+        if all(_has_both(labels[fold]) and _has_both(labels[~fold]) for fold in folds):
+            return folds, notes
+    return validation_folds(count, configuration.validation_fraction, labels, None, seed), notes
 
 
 def _clients_on_both_sides(column: str, fitted: npt.NDArray[np.int64], held_out: npt.NDArray[np.int64]) -> list[str]:

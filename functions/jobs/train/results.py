@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from functions.jobs.fitting.base import TrainingStoppedError
 from functions.jobs.modelling.score_rules import ScoreRule
 from functions.jobs.train.plan import DataPlan
 from shared.errors import JobFailedError
@@ -14,6 +15,7 @@ from shared.propensity.artifacts import require_scorable
 from shared.propensity.checkpoints import (
     CALIBRATED_VERSION,
     FORMAT_VERSION,
+    NETWORK_VERSION,
     StoredCheckpoint,
     library_versions,
     write_checkpoint,
@@ -43,7 +45,7 @@ class Result:
 def write_result(folder: Path, job: TrainingJob, plan: DataPlan, result: Result) -> None:
     """Writes the checkpoint, and its metrics to stdout. Raises JobFailedError if predictions could not use it."""
     checkpoint = StoredCheckpoint(
-        format_version=CALIBRATED_VERSION if result.rule.calibration else FORMAT_VERSION,
+        format_version=_format_version(result),
         training_id=job.training_id,
         created_at=datetime.now(UTC),
         architecture=job.architecture,
@@ -72,6 +74,13 @@ def write_result(folder: Path, job: TrainingJob, plan: DataPlan, result: Result)
             print(f"metric {name}={value:.6f} step=0", flush=True)  # noqa: T201 - SageMaker reads stdout
 
 
+def _format_version(result: Result) -> int:
+    """Returns the oldest version that has all parts of the checkpoint, so that older readers read what they can."""
+    if result.model.networks:
+        return NETWORK_VERSION
+    return CALIBRATED_VERSION if result.rule.calibration else FORMAT_VERSION
+
+
 def remarks(
     job: TrainingJob,
     plan: DataPlan,
@@ -88,6 +97,14 @@ def remarks(
         *about_data,
         *(f"The column '{column.name}' is not used: {column.reason}." for column in plan.schema.dropped[:100]),
     ]
+
+
+def stop_note(stopped: TrainingStoppedError, folds: int) -> str:
+    """Returns how far a training had come when it was stopped."""
+    done = [stopped.reached] if stopped.reached else []
+    if folds > 1 or not done:
+        done.append(f"{len(stopped.models)} of {folds} models")
+    return f"The training was stopped before its end. The checkpoint has what was fitted until then: {', '.join(done)}."
 
 
 def label_notes(job: TrainingJob, plan: DataPlan, dropped_rows: int) -> list[str]:

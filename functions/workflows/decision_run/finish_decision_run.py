@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from functions.workflows.batch_runs import complete_parts
+from functions.workflows.batch_runs import complete_parts, end_run
 from functions.workflows.decision_run.settling import Settling, offers_of
 from shared.decisions.runs import Offers
 from shared.decisions.summaries import packed
 from shared.dynamodb.repository import Modification
 from shared.models.decision_run import DECISION_COLUMNS, DecisionRun, DecisionSettings
 from shared.models.job_reference import JobKind
-from shared.models.job_status import JobStatus
 from shared.observability import workflow_step
 from shared.resources import Resources
 from shared.runs.store import Runs
@@ -27,19 +26,25 @@ def finish_decision_run(resources: Resources, event: dict[str, Any]) -> dict[str
     plans = resources.run_plans
     runs = Runs(resources.table, DecisionRun, JobKind.DECISION_RUN, resources.clock)
     run = runs.repository.get(space_id, run_id)
-    parts = complete_parts(resources, space_id, runs, run)
     if run.status.is_final:
         return {}
+    parts = complete_parts(resources, space_id, runs, run)
     offers = Offers(DecisionSettings.model_validate(plans.load(space_id, run.work_id).settings))
-    settling = Settling(space_id, run, offers, resources.table, plans, resources.s3, resources.clock)
-    summary, results = settling.settle(parts, plans.tasks(space_id, run.work_id))
+    settling = Settling(
+        space_id, run, offers, resources.table, plans, resources.run_erasures, resources.s3, resources.clock
+    )
+    tasks = plans.tasks(space_id, run.work_id)
+    summary, results, heeded = settling.settle(parts, tasks)
+    if run.output is not None:
+        resources.run_publisher.begin(space_id, runs, run)
+        # An erasure that comes later names the run, because it has begun to publish.
+        if resources.run_erasures.since(space_id, run.work_began_at) != heeded:
+            summary, results, _ = settling.settle(parts, tasks)
     kept = {"summary": packed(summary)}
     run = runs.repository.modify(space_id, run_id, lambda _: Modification(kept))
     if run.output is not None:
         resources.run_publisher.publish(space_id, runs, run, results, DECISION_COLUMNS, offers_of(run_id))
-    runs.end(space_id, run_id, JobStatus.SUCCEEDED, {})
-    if run.dry_run:
-        plans.delete_parts(space_id, run.work_id, run.parts)
+    end_run(resources, space_id, runs, run_id)
     return {}
 
 

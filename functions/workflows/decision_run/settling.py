@@ -18,9 +18,10 @@ import polars as pl
 from functions.workflows.decision_run.allocation import Allocation, OptionLimit, allocate
 from shared.clock import Clock
 from shared.decisions.arbitration import score
+from shared.decisions.customers import ArmRules
 from shared.decisions.runs import LEFT, NOTHING, RULES, SOURCES, Offers
 from shared.dynamodb.table import Table, TransactionFailedError
-from shared.insights.ledger import Ledger, LedgerChangedError, Report, ReportedContact
+from shared.insights.ledger import History, Ledger, LedgerChangedError, Report, ReportedContact
 from shared.models.contact import ContactStatus
 from shared.models.decision_run import (
     DECISION_COLUMNS,
@@ -35,6 +36,7 @@ from shared.models.decision_run import (
 )
 from shared.models.insight import Rule, ScoreSource
 from shared.models.run import PartResult, RunTask
+from shared.runs.erasures import Erasures
 from shared.runs.plans import Plans
 from shared.space_binding import BoundThreads
 
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 
 # Reservations of one transaction, which has three writes for each and at most a hundred, and threads.
 TOGETHER, WRITERS = 30, 8
+# Of a customer's key. Erasures also name personas.
+DIGEST_CHARACTERS = 64
 NO_ACTION, CONTROL, CAPACITY, CONTACTED = "no_eligible_action", "control", "limits", "contacted_since"
 SCHEMA = pl.Schema({name: pl.Float64() if kind == "double" else pl.String() for name, kind in DECISION_COLUMNS.items()})
 
@@ -67,6 +71,7 @@ class Settling:
         offers: Offers,
         table: Table,
         plans: Plans,
+        erasures: Erasures,
         s3: "S3Client",
         clock: Clock,
     ) -> None:
@@ -76,26 +81,39 @@ class Settling:
         self._table = table
         self._ledger = Ledger(table)
         self._plans = plans
+        self._erasures = erasures
         self._s3 = s3
         self._clock = clock
         self._reservation = offers.moment.policy.reservation
 
-    def settle(self, parts: Sequence[PartResult], tasks: Sequence[RunTask]) -> tuple[DecisionSummary, list[PartResult]]:
-        """Returns the summary, and the results of the settled parts. Safe to repeat: contacts are reserved once.
+    def settle(
+        self, parts: Sequence[PartResult], tasks: Sequence[RunTask]
+    ) -> tuple[DecisionSummary, list[PartResult], frozenset[str]]:
+        """Returns the summary, the results of the settled parts, and the erased customers who were left out.
 
-        Raises JobFailedError if a minimum cannot be met.
+        Safe to repeat: contacts are reserved once. Raises JobFailedError if a minimum cannot be met.
         """
+        erased = self._erasures.since(self._space_id, self._run.work_began_at)
         keys = [self._decided(part.number, ["customer", "record"]) for part in parts]
         is_first, duplicates = self._first(keys, parts, tasks)
+        counts = is_first & ~self._is_one_of(keys, erased)
         starts = np.cumsum([0, *(frame.height for frame in keys)])
         del keys
-        allocation = self._allocation(parts, starts, is_first) if self._offers.settings.limits else None
+        allocation = self._allocation(parts, starts, counts) if self._offers.settings.limits else None
         settled = Settled()
         for part, start, end in zip(parts, starts[:-1], starts[1:], strict=True):
             chosen = allocation.choice[start:end] if allocation else None
-            self._settle(part, is_first[start:end], chosen, settled)
+            self._settle(part, counts[start:end], chosen, settled)
         rows = int((~is_first).sum())
-        return self._summary(settled, allocation, rows, duplicates), settled.results
+        return self._summary(settled, allocation, rows, duplicates), settled.results, erased
+
+    def _is_one_of(self, keys: Sequence[pl.DataFrame], erased: frozenset[str]) -> npt.NDArray[np.bool_]:
+        """Returns which rows are about erased customers."""
+        customers = [frame["customer"] for frame in keys]
+        if not erased or not customers:
+            return np.zeros(sum(map(len, customers)), dtype=np.bool_)
+        digests = [bytes.fromhex(each) for each in erased if len(each) == DIGEST_CHARACTERS]
+        return pl.concat(customers).is_in(pl.Series(digests, dtype=pl.Binary).implode()).to_numpy()
 
     def _decided(self, number: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
         key = self._plans.part_key(self._space_id, self._run.work_id, number)
@@ -251,24 +269,37 @@ class Settling:
         return dict.fromkeys((one[0] for one in wanted), now + self._reservation)
 
     def _reserve_one(self, wanted: tuple[int, str, int, Mapping[str, Any]], now: datetime) -> datetime | None:
-        """Reserves a contact unless it is reserved, or something has happened to the customer since the decision.
+        """Reserves a contact unless it is reserved, or what has changed in the ledger forbids it.
 
         Returns until when it is reserved, if it is.
         """
         _, key, _, row = wanted
+        rules = self._offers.arms[row["arm"]]
         for _ in range(_ATTEMPTS):
-            (history,) = self._ledger.read(self._space_id, [[key]], self._offers.moment.now)
-            others = [each for each in history.contacts if each.contact_id != row["contact_id"]]
-            if others or history.reactions:
+            (history,) = self._ledger.read(self._space_id, [[key]], rules.since)
+            ours = next((each for each in history.contacts if each.contact_id == row["contact_id"]), None)
+            if ours is not None:
+                return ours.reserved_until or now + self._reservation
+            if not self._may_offer(key, row, rules, history):
                 return None
-            if history.contacts:
-                return history.contacts[0].reserved_until or now + self._reservation
             try:
                 self._table.transact(self._writes(wanted, history.version, now))
             except (LedgerChangedError, TransactionFailedError):
                 continue
             return now + self._reservation
         return None
+
+    def _may_offer(self, key: str, row: Mapping[str, Any], rules: ArmRules, history: History) -> bool:
+        """Returns whether the offer holds after the decision: nothing has happened since the run's moment, the rules
+        allow it with what was reported late, and nobody has erased the customer.
+        """
+        if history.since(self._offers.moment.now):
+            return False
+        engagement, action = rules.engagement(history), self._offers.by_id[row["action_id"]]
+        is_usable = row["channel"] is None or row["channel"] in engagement.usable_channels(action)
+        if not is_usable or engagement.engaged(action) is not None:
+            return False
+        return key not in self._erasures.since(self._space_id, self._run.work_began_at)
 
     def _writes(self, wanted: tuple[int, str, int, Mapping[str, Any]], version: int, now: datetime) -> list[Any]:
         _, key, _, row = wanted

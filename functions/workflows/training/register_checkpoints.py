@@ -1,4 +1,4 @@
-"""A training job has ended well: its model becomes a checkpoint, and the training has succeeded."""
+"""A training job has ended well, or was stopped: its model becomes a checkpoint, and the training ends."""
 
 import gzip
 import zlib
@@ -41,11 +41,13 @@ _resources = Resources()
 
 def register_checkpoints(resources: Resources, event: dict[str, Any]) -> dict[str, Any]:
     """Reads the job's model artifact and makes it a checkpoint, in the transaction that ends the training
-    ``succeeded``.
+    ``succeeded``, or ``stopped`` with what was fitted until then.
 
-    Takes ``{space_id, training_id, model_uri, instance_type?, training_seconds?, billable_seconds?}``; answers
-    ``{space_id, training_id, checkpoint_id, benchmark_ids}``, the same when it is done again.
-    Raises JobFailedError when there is no whole model, and when the training was deleted or has ended otherwise.
+    Takes ``{space_id, training_id, model_uri, stopped?, instance_type?, training_seconds?, billable_seconds?}``;
+    answers ``{space_id, training_id, checkpoint_id, benchmark_ids}``, the same when it is done again. ``stopped`` has
+    the ``status`` and ``error`` of a stopped job, by which the training ends if it left no model.
+    Raises JobFailedError when a job that ended well left no whole model, and when the training was deleted or has
+    ended otherwise.
     """
     space_id, training_id = event["space_id"], event["training_id"]
     trainings = Trainings(resources.table, resources.clock)
@@ -53,28 +55,34 @@ def register_checkpoints(resources: Resources, event: dict[str, Any]) -> dict[st
     try:
         training = trainings.get(space_id, training_id)
         if not training.status.is_final:
-            training = _succeed(event, training, trainings, checkpoints, resources)
+            training = _end(event, training, trainings, checkpoints, resources)
     except NotFoundError:
         raise JobFailedError("The training was deleted.") from None
-    if training.status is not JobStatus.SUCCEEDED:
+    if not training.checkpoint_ids and "stopped" not in event:
         raise JobFailedError(f"The training has ended {training.status} already.")
     return {
         "space_id": space_id,
         "training_id": training_id,
-        "checkpoint_id": training.checkpoint_ids[0],
-        "benchmark_ids": training.benchmark_ids,
+        "checkpoint_id": next(iter(training.checkpoint_ids), None),
+        "benchmark_ids": training.benchmark_ids if training.checkpoint_ids else [],
     }
 
 
-def _succeed(
+def _end(
     event: dict[str, Any],
     training: Training,
     trainings: Trainings,
     checkpoints: Repository[Checkpoint],
     resources: Resources,
 ) -> Training:
-    space_id = event["space_id"]
-    artifact, metadata = _read(event, training, resources)
+    space_id, stopped = event["space_id"], event.get("stopped")
+    ran = {name: event.get(name) for name in ("instance_type", "training_seconds", "billable_seconds")}
+    try:
+        artifact, metadata = _read(event, training, resources)
+    except JobFailedError:
+        if stopped is None:
+            raise
+        return trainings.end(space_id, training.id, JobStatus(stopped["status"]), {"error": stopped["error"], **ran})
     now = resources.clock()
     metrics = finite(metadata.measurement.metrics)
     checkpoint = Checkpoint(
@@ -92,6 +100,7 @@ def _succeed(
         size_bytes=artifact.size_bytes,
         target=metadata.target,
         threshold=metadata.threshold,
+        explains_exactly=metadata.explains_exactly,
         threshold_rule=metadata.threshold_rule or None,
         training_id=training.id,
     )
@@ -104,9 +113,8 @@ def _succeed(
             if value is not None
         ],
         "notes": [*training.notes, *metadata.notes][:MAX_NOTES],
-        "instance_type": event.get("instance_type"),
-        "training_seconds": event.get("training_seconds"),
-        "billable_seconds": event.get("billable_seconds"),
+        "error": stopped["error"] if stopped else None,
+        **ran,
     }
     series = trainings.keep_series(space_id, training.id, metadata.series)
     report = CheckpointReports(resources.table).keep(space_id, checkpoint.id, _report(metadata))
@@ -114,7 +122,8 @@ def _succeed(
     def commit(actions: list[Write]) -> None:
         checkpoints.create(space_id, checkpoint, also=[*actions, series, report])
 
-    return trainings.end(space_id, training.id, JobStatus.SUCCEEDED, values, commit=commit)
+    status = JobStatus.STOPPED if stopped else JobStatus.SUCCEEDED
+    return trainings.end(space_id, training.id, status, values, commit=commit)
 
 
 def _inputs(metadata: CheckpointSummary) -> list[CheckpointInput]:

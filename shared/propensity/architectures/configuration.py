@@ -20,6 +20,8 @@ MANY_RARE_ROWS = 100_000
 FEW_OF_A_LABEL = 1_000
 # Fewest rows in a leaf, where rows are enough.
 ROWS_OF_A_LEAF = 20
+# From so many rows on, a network takes steps of so many.
+_BATCH_SIZES = ((1_000_000, 2048), (200_000, 1024), (50_000, 512))
 
 
 def are_few(rows: int, positives: int) -> bool:
@@ -98,6 +100,11 @@ class ArchitectureConfiguration(BaseModel):
         """Returns the rounds without a better loss after which fitting stops."""
         return 1
 
+    @property
+    def most_rounds(self) -> int | None:
+        """Returns how many rounds a model is fitted at most; ``None`` without rounds or with members of several."""
+        return None
+
     def resolved(self, rows: int, positives: int) -> Self:
         """Returns the configuration with defaults for rows and positive rows; explicit values stay."""
         return self._with_choices({"ensemble_size": ENSEMBLE_SIZE if are_few(rows, positives) else 1})
@@ -146,6 +153,11 @@ class BoostingConfiguration(ArchitectureConfiguration):
     def patience(self) -> int:
         """See ``ArchitectureConfiguration.patience``."""
         return self.early_stopping_rounds
+
+    @property
+    def most_rounds(self) -> int | None:
+        """See ``ArchitectureConfiguration.most_rounds``."""
+        return self.n_estimators
 
     def resolved(self, rows: int, positives: int) -> Self:
         """See ``ArchitectureConfiguration.resolved``."""
@@ -246,6 +258,46 @@ class AdditiveCatBoostConfiguration(CatBoostConfiguration):
     def resolved(self, rows: int, positives: int) -> Self:
         """See ``ArchitectureConfiguration.resolved``."""
         return CatBoostConfiguration.resolved(self._with_choices({"max_depth": 4}), rows, positives)
+
+
+class TabMConfiguration(ArchitectureConfiguration):
+    """TabM: perceptrons that share most of their weights."""
+
+    rounds: int = Field(
+        default=200,
+        ge=1,
+        le=5_000,
+        description="Most rounds, each of all rows or of 500 batches; early stopping usually ends sooner.",
+    )
+    early_stopping_rounds: int = Field(
+        default=12, ge=1, le=1000, description="Rounds without a better validation log loss after which fitting stops."
+    )
+    batch_size: int | None = Field(
+        default=None, ge=16, le=65_536, description="Rows of a step; null: 256, with more rows up to 2,048."
+    )
+    learning_rate: float = Field(default=0.001, gt=0, le=1, description="Size of the steps (AdamW).")
+    weight_decay: float = Field(default=0.0003, ge=0, le=1, description="How fast weights shrink (AdamW).")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="Share of the hidden units left out in each step.")
+    members: int = Field(default=10, ge=1, le=64, description="Perceptrons that share the kernels.")
+    layers: int = Field(default=2, ge=1, le=8, description="Hidden layers.")
+    width: int = Field(default=256, ge=8, le=1024, description="Units of a hidden layer.")
+    bins: int = Field(default=48, ge=2, le=256, description="Bins of a numeric column, between which vectors bend.")
+    vector_size: int = Field(default=16, ge=1, le=64, description="Length of the vector of a column's value.")
+
+    @property
+    def patience(self) -> int:
+        """See ``ArchitectureConfiguration.patience``."""
+        return self.early_stopping_rounds
+
+    @property
+    def most_rounds(self) -> int | None:
+        """See ``ArchitectureConfiguration.most_rounds``."""
+        return self.rounds
+
+    def resolved(self, rows: int, positives: int) -> Self:
+        """See ``ArchitectureConfiguration.resolved``."""
+        size = next((size for least, size in _BATCH_SIZES if rows >= least), 256)
+        return super().resolved(rows, positives)._with_choices({"batch_size": size})
 
 
 class AutoConfiguration(ArchitectureConfiguration):

@@ -16,6 +16,7 @@ from shared.propensity.architectures.configuration import (
     AutoConfiguration,
     CatBoostConfiguration,
     LightGBMConfiguration,
+    TabMConfiguration,
     XGBoostConfiguration,
 )
 
@@ -36,6 +37,8 @@ class ArchitectureDescription:
     uses_workers: bool = False
     # Data that do not fit into the memory are read again from disk.
     exceeds_memory: bool = False
+    # Contributions are exact, not estimated. A blend is as exact as its members.
+    explains_exactly: bool = True
     # When ``auto`` fits it.
     in_auto: str = ""
 
@@ -101,6 +104,17 @@ ARCHITECTURES = {
             source=_CATBOOST,
             configuration=AdditiveCatBoostConfiguration,
             in_auto="below 20,000 rows",
+        ),
+        ArchitectureDescription(
+            name="tabm",
+            title="TabM neural networks: perceptrons that share most of their weights",
+            license="BSD-3-Clause",
+            source="https://arxiv.org/abs/2410.24210",
+            configuration=TabMConfiguration,
+            uses_gpus=True,
+            uses_workers=True,
+            explains_exactly=False,
+            in_auto="from 100,000 rows on, with GPUs",
         ),
     )
 }

@@ -10,16 +10,15 @@ import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
-from functions.workflows.decision_run.deciding import decide_parts
 from functions.workflows.decision_run.fail_decision_run import fail_decision_run
 from functions.workflows.decision_run.finish_decision_run import finish_decision_run
-from functions.workflows.decision_run.prepare_decision_run import prepare_decision_run
 from shared.errors import JobFailedError
 from shared.models.checkpoint import Checkpoint
 from shared.resources import Resources
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.clocks import MovableClock
 from tests.fixtures.connectors import Lab
+from tests.fixtures.decision_runs import decide
 from tests.fixtures.evaluations import add_model
 from tests.fixtures.trained_models import customers
 
@@ -81,10 +80,7 @@ class Runs:
 
     def decide(self, run: dict[str, Any]) -> None:
         """Runs the first steps of the workflow: all parts are decided."""
-        prepared = prepare_decision_run(self.lab.resources, self.event(run))
-        tasks = json.loads(self.lab.s3.get_object(Bucket=BUCKET, Key=prepared["tasks_key"])["Body"].read())
-        for task in tasks:
-            decide_parts(self.lab.resources, {**prepared, "task": task})
+        decide(self.lab.resources, self.event(run))
 
     def finish(self, run: dict[str, Any]) -> dict[str, Any]:
         """Runs the last step of the workflow, and returns the run."""

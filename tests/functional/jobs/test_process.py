@@ -115,9 +115,10 @@ def test_warnings_on_stderr_do_not_push_out_the_reason_of_a_failure(box: Box, cl
     assert explain_reason(f"{reason}, exit code: 1") == "The file 'a.csv' is empty."
 
 
-@pytest.mark.row("TR-5")
-def test_sigterm_stops_a_training_at_once_and_it_does_not_look_done(box: Box, cloud: Cloud) -> None:
-    process = box.start(long_training(cloud, "lightgbm", 4000), "-m", "functions.jobs.train")
+@pytest.mark.row("TR-5", "X-3")
+def test_sigterm_stops_a_training_at_once_and_leaves_a_model_of_the_rounds_so_far(box: Box, cloud: Cloud) -> None:
+    job = long_training(cloud, "lightgbm", 4000)
+    process = box.start(job, "-m", "functions.jobs.train")
     rounds = wait_for_saved_rounds(box, 0)
 
     asked = time.monotonic()
@@ -127,9 +128,28 @@ def test_sigterm_stops_a_training_at_once_and_it_does_not_look_done(box: Box, cl
     assert code == 128 + signal.SIGTERM
     assert time.monotonic() - asked < SECONDS_TO_WAIT
     assert "stopped" in box.failure
-    assert list(box.container.model_folder.iterdir()) == []
     # What was fitted up to the signal is kept for the next start.
-    assert json.loads((box.container.checkpoints / "member-0.state").read_text())["rounds"] >= rounds
+    state = json.loads((box.container.checkpoints / "member-0.state").read_text())
+    assert state["rounds"] >= rounds
+    assert not state["complete"]
+    checkpoint = read_checkpoint(box.container.model_folder)
+    [note] = [note for note in checkpoint.notes if "stopped" in note]
+    assert note.endswith(f"until then: {state['best_round']:,} rounds.")
+    assert auc(checkpoint) > 0.6
+    assert first_rounds(box, 10_000).std() > 0
+
+    process = box.start(job, "-m", "functions.jobs.train")
+    wait_for_next_rounds(box, state["rounds"])
+    process.kill()
+    finish(process)
+
+
+def wait_for_next_rounds(box: Box, rounds: int) -> None:
+    """Until a model that goes on has saved more rounds than these."""
+    deadline = time.monotonic() + SECONDS_TO_WAIT
+    while json.loads((box.container.checkpoints / "member-0.state").read_text())["rounds"] <= rounds:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.row("TR-2")

@@ -93,3 +93,16 @@ def test_a_split_by_time_stops_before_it_remembers_clients_and_says_who_was_know
     assert note.startswith("200 of the 200 values")
     rounds = max(point.step for point in checkpoint.series)
     assert rounds < 60, "clients in the validation rows that were fitted on would never let it stop"
+
+
+@pytest.mark.row("FL-9")
+def test_too_few_groups_for_the_models_are_fewer_models_of_whole_groups(box: Box, cloud: Cloud) -> None:
+    stores = [("a", 300), ("b", 60), ("c", 60), ("d", 60)]
+    random = np.random.default_rng(6)
+    frame = pl.concat([noise(random, size).with_columns(store=pl.lit(name)) for name, size in stores])
+
+    checkpoint = train_on(box, cloud, frame, JobSplit(kind="group", column="store", test_fraction=0.1))
+
+    assert checkpoint.trained_rows == 420
+    # Three models were asked for, and a part of the rows can't be less than the largest store.
+    assert {point.name for point in checkpoint.series} == {"validation_log_loss", "validation_log_loss_2"}

@@ -163,6 +163,9 @@ def test_an_interruption_of_one_instance_stops_all_and_all_go_on_from_the_saved_
     assert [code for code, _, _ in ended(processes)] == [143, 143]
     state = saved_state(boxes[0])
     assert not state["complete"]
+    # If nobody goes on, the model of the first instance is what was fitted.
+    checkpoint = read_checkpoint(boxes[0].container.model_folder)
+    assert any(note.endswith(f"until then: {state['best_round']:,} rounds.") for note in checkpoint.notes)
 
     again = instances(tmp_path / "again", cloud)
     # SageMaker restores the folder on new instances.

@@ -172,3 +172,41 @@ def test_a_page_reads_as_much_far_down_as_on_a_small_leaderboard(
         costs.append(sum(read))
     # Ten results and the counters of their values; further down also the 20 results above and their counters.
     assert costs == [20, 40, 60, 60, 60]
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
+@pytest.mark.parametrize("name", ["", "churn"])
+def test_equal_values_have_the_ranks_of_one_long_page_on_pages_of_any_size(
+    client: TestClient,
+    benchmark: str,
+    evaluated: Evaluated,
+    monkeypatch: pytest.MonkeyPatch,
+    metric: str,
+    name: str,
+) -> None:
+    # Fewer than there are equal rows.
+    monkeypatch.setattr("functions.leaderboards.service.COMPARED_ROWS", 3)
+    monkeypatch.setattr("functions.leaderboards.shared_ranks.COMPARED_ROWS", 3)
+    positive = np.arange(ROWS) % 2 == 0
+
+    def wrong_on(first: int, count: int) -> None:
+        right = positive.copy()
+        right[first : first + count] ^= True
+        evaluated(scored_rows(positive, np.where(right, 2.0, -2.0)))
+
+    # Equal values of two kinds: a worse row is wrong where the first kind is, so only those are surely better.
+    for kind in (0, 0, 1000, 0, 1000, 0):
+        wrong_on(kind, 60)
+    for count in (65, 70, 75, 80, 40):
+        wrong_on(0, count)
+    whole = ranks(client, benchmark, metric, name=name)
+    assert sorted(whole.values())[:2] == [1, 2]
+    assert len(set(whole.values())) > 3
+
+    for limit in (1, 2, 3, 5):
+        for direction in ("asc", "desc"):
+            order = {"order_by_metric.direction": direction, "name": name, "limit": limit}
+            found: dict[str, int] = {}
+            while len(found) < len(whole):
+                found |= ranks(client, benchmark, metric, **order, after=next(reversed(found), ""))
+            assert found == whole, (limit, direction)

@@ -16,10 +16,12 @@ def test_every_architecture_is_listed_with_its_settings_and_a_free_license(clien
 
     assert listed.keys() == FAMILIES.keys()
     assert [name for name, each in listed.items() if each["is_default"]] == ["auto"]
-    assert {each["license"] for each in listed.values()} <= {"MIT", "Apache-2.0"}
-    assert {name for name, each in listed.items() if each["uses_gpus"]} == {"auto", "lightgbm", "xgboost"}
-    for use in ("uses_several_gpus", "uses_several_instances", "exceeds_memory"):
-        assert [name for name, each in listed.items() if each[use]] == ["xgboost"]
+    assert {each["license"] for each in listed.values()} <= {"MIT", "Apache-2.0", "BSD-3-Clause"}
+    assert {name for name, each in listed.items() if each["uses_gpus"]} == {"auto", "lightgbm", "tabm", "xgboost"}
+    for use in ("uses_several_gpus", "uses_several_instances"):
+        assert {name for name, each in listed.items() if each[use]} == {"tabm", "xgboost"}
+    assert [name for name, each in listed.items() if each["exceeds_memory"]] == ["xgboost"]
+    assert [name for name, each in listed.items() if not each["explains_exactly"]] == ["tabm"]
     for each in listed.values():
         jsonschema_rs.validate(each["configuration"], {"excluded_columns": ["name"]})
         assert not jsonschema_rs.is_valid(each["configuration"], {"no such setting": 1})

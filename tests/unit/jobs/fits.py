@@ -59,6 +59,6 @@ def fit(
         rounds = {"n_estimators": 30, "early_stopping_rounds": 1000}
         settings = {} if architecture in WITHOUT_ROUNDS else rounds
     configuration = validate_configuration(architecture, settings).resolved(len(data), int(data.labels.sum()))
-    folds = [np.arange(len(data)) % count == fold for fold in range(count)]
+    folds = [np.arange(len(data)) % max(count, 2) == fold for fold in range(count)]
     task = FitTask(data, folds, categorical, Hardware(threads=1), 7)
     return family_of(architecture).fit_folds(configuration, task, into)

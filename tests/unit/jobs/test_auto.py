@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from functions.jobs.fitting import auto
 from functions.jobs.fitting.auto import blend_weights, members_for
 from functions.jobs.modelling.training import Session, Workspace
 from shared.propensity.log_odds import mean
@@ -65,15 +66,23 @@ def test_a_member_that_is_not_done_in_time_is_left_out_with_all_after_it(tmp_pat
 
 
 def test_more_rows_get_fewer_and_larger_models() -> None:
-    few, rare, rarer, many, graphics = (
+    few, rare, rarer, many, some, graphics = (
         [member.name for member in members_for(*each)]
-        for each in ((1_000, 500, 0), (50_000, 300, 0), (50_000, 150, 0), (50_000, 25_000, 0), (500_000, 250_000, 1))
+        for each in (
+            (1_000, 500, 0),
+            (50_000, 300, 0),
+            (50_000, 150, 0),
+            (50_000, 25_000, 0),
+            (99_999, 25_000, 1),
+            (500_000, 250_000, 1),
+        )
     )
     assert few == rare
     assert few[0] == many[0] == "additive_8"
     assert rarer == ["additive_8", "additive_0", "additive_catboost"]
     assert many == ["additive_8", "lightgbm", "catboost_8"]
-    assert graphics == [*many, "xgboost"]
+    assert some == [*many, "xgboost"]
+    assert graphics == [*some, "tabm"]
 
 
 def test_weights_minimise_the_loss_and_are_never_negative() -> None:
@@ -105,3 +114,14 @@ def test_columns_of_one_value_are_not_in_the_scorecard(tmp_path: Path) -> None:
     both = mean(fit("auto", session(tmp_path), data))
     assert both.width == 4
     assert {column.column for column in both.columns} == {0}
+
+
+def test_a_network_is_left_out_of_a_container_without_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "members_for", lambda *_: (auto.SCORECARD, auto.NETWORK, auto.STRAIGHT))
+    into = session(tmp_path)
+    (model, _) = fit("auto", into)
+
+    assert into.notes[0].startswith("auto left tabm out. The training container has no PyTorch")
+    assert into.notes[1].startswith("auto fitted additive_8, additive_0 with")
+    assert "minutes" not in into.notes[1]
+    assert not model.networks

@@ -29,6 +29,11 @@ def sagemaker(reason: str, status: str = "Failed", **more: Any) -> str:
             False,
         ),
         (
+            "AlgorithmError: , exit code: 134",
+            "The job was killed before its end: it probably ran out of memory. Start it again.",
+            False,
+        ),
+        (
             "AlgorithmError: , exit code: 1",
             "An error on our side stopped the job. Start it again. If it fails again, send its id to support.",
             True,

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import xgboost
 
-from functions.jobs.fitting.base import Examples
-from functions.jobs.modelling.training import TrainingStoppedError, Workspace
+from functions.jobs.fitting.base import Examples, TrainingStoppedError
+from functions.jobs.modelling.training import Workspace
+from shared.errors import JobFailedError
 from shared.propensity.architectures.registry import ARCHITECTURES
 from shared.propensity.errors import CheckpointError
 from shared.propensity.log_odds import LogOddsModel, mean
+from tests.fixtures.trained_models import HERE
 from tests.unit.jobs.fits import Recorder, examples, fit, session
 
 BOOSTING = ("lightgbm", "xgboost", "catboost")
@@ -53,7 +55,7 @@ def test_a_stopped_fit_of_several_parts_repeats_only_the_part_that_was_not_done(
     assert np.abs(mean(models).predict(matrix) - mean(again).predict(matrix)).mean() < 0.02
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", HERE)
 def test_a_done_fit_is_not_repeated_and_other_work_in_the_folder_is_not_used(tmp_path: Path, architecture: str) -> None:
     models = fit(architecture, session(tmp_path))
     again = Recorder()
@@ -65,14 +67,14 @@ def test_a_done_fit_is_not_repeated_and_other_work_in_the_folder_is_not_used(tmp
 
 
 @pytest.mark.row("ML-6")
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", HERE)
 def test_the_same_data_and_seed_give_the_same_bytes(tmp_path: Path, architecture: str) -> None:
     one, two = (mean(fit(architecture, session(tmp_path / name))).files() for name in ("one", "two"))
     assert one == two
 
 
 @pytest.mark.row("ML-3")
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", HERE)
 def test_all_folds_become_one_model_whose_contributions_are_exact(tmp_path: Path, architecture: str) -> None:
     models = fit(architecture, session(tmp_path), count=3)
     matrix = examples().matrix
@@ -147,13 +149,26 @@ def test_trees_of_xgboost_are_converted_up_to_its_own_rounding(tmp_path: Path, m
     np.testing.assert_allclose(model.log_odds(data.matrix), raw, atol=1e-5)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", HERE)
 @pytest.mark.parametrize("columns", [slice(0, 3), slice(3, 4)])
 def test_columns_may_all_be_of_one_kind(tmp_path: Path, architecture: str, columns: slice) -> None:
     data = Examples(examples().matrix[:, columns], examples().labels)
     categorical = [0] if columns.start == 3 else []
     (model, _) = fit(architecture, session(tmp_path), data, categorical=categorical)
     assert np.ptp(model.predict(data.matrix)) > 0.1
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("categorical", [[], [0]])
+def test_a_fold_in_whose_fitted_rows_nothing_varies_gets_the_rate_of_its_labels(
+    tmp_path: Path, architecture: str, categorical: list[int]
+) -> None:
+    matrix = np.zeros((60, 1), dtype=np.float32)
+    # Of the rows of the first fold only.
+    matrix[0] = 1
+    labels = (np.arange(60) % 4 < 2).astype(np.float32)
+    first, _ = fit(architecture, session(tmp_path), Examples(matrix, labels), categorical=categorical)
+    np.testing.assert_allclose(first.predict(matrix), 0.5, atol=0.05)
 
 
 @pytest.mark.parametrize("content", [b"\x80\x04not a model", b"[]", b"{}", b'{"scorecard.json": "{}"}'])
@@ -163,3 +178,8 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> N
 
     with pytest.raises(CheckpointError):
         LogOddsModel.load(path)
+
+
+def test_without_pytorch_a_network_says_which_container_has_it(tmp_path: Path) -> None:
+    with pytest.raises(JobFailedError, match="The training container has no PyTorch, which the architecture tabm"):
+        fit("tabm", session(tmp_path), settings={})

@@ -85,6 +85,14 @@ def test_folds_contain_every_row_once_and_balance_both_classes(rows: list[int], 
         assert max(sizes) - min(sizes) <= 1
 
 
+@pytest.mark.parametrize("positives", [2, 5, 200])
+def test_a_small_share_for_validation_is_at_least_a_row_of_each_label(positives: int) -> None:
+    labels = np.zeros(400, dtype=np.float32)
+    labels[:positives] = 1
+    (held,) = validation_folds(1, 0.0001, labels, None, 3)
+    assert sorted(labels[held]) == [0, 1]
+
+
 def test_folds_by_group_keep_groups_together() -> None:
     groups = group_draws(pl.Series([index // 3 for index in range(60)]), 0)
 

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from infra.local import emulator
 from infra.local.settings import ROOT, LocalError
+from shared.webhooks.signature import sign
 
 
 class TaskFailedError(Exception):
@@ -204,12 +205,22 @@ def test_the_pinned_emulator_has_the_names_that_the_additions_replace() -> None:
     assert callable(app._build_persistence_save_dict)
     assert callable(app._load_persisted_state)
     assert callable(provisioners._cognito_user_pool_attributes)
+    assert [*inspect.signature(provisioners._sm_secret_string).parameters] == ["props"]
     assert isinstance(stepfunctions._SERVICE_DISPATCH, dict)
     assert emulator.CREATE_TRAINING_JOB not in stepfunctions._SERVICE_DISPATCH
     raised = stepfunctions._ExecutionError("name", "reason")
     assert (raised.error, raised.cause) == ("name", "reason")
     refused = json.loads(eventbridge._put_events({"Entries": [{"Source": "aws.sagemaker"}]})[2])
     assert refused["Entries"][0]["ErrorCode"] == "NotAuthorizedForSourceException"
+
+
+def test_a_secret_without_punctuation_signs_the_progress_of_jobs() -> None:
+    from ministack.services.cloudformation import provisioners
+
+    make = emulator.without_punctuation(provisioners._sm_secret_string)
+    secret = make({"GenerateSecretString": {"PasswordLength": 64, "ExcludePunctuation": True}})
+    assert sign(secret, "check", datetime.now(UTC), b"")
+    assert make({"SecretString": "given!"}) == "given!"
 
 
 def test_state_is_saved_regularly_but_not_before_it_is_loaded() -> None:

@@ -8,17 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.propensity.architectures.registry import ARCHITECTURES
 from shared.propensity.checkpoints import Scorer
 from shared.propensity.ensemble import Ensemble
 from shared.propensity.log_odds import LogOddsModel
 from shared.propensity.scorecards import ScorecardColumn
-from tests.fixtures.trained_models import customers, train_model
+from tests.fixtures.trained_models import HERE, customers, train_model
 
 OLD = Path(__file__).resolve().parents[2] / "fixtures" / "old_checkpoints"
 
 
-@pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
+@pytest.fixture(scope="module", params=HERE)
 def scorer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scorer:
     return Scorer(train_model(tmp_path_factory.mktemp("ml"), request.param))
 

@@ -129,7 +129,7 @@ def test_a_scorecard_s_tables_predict_what_was_fitted() -> None:
 )
 def test_damaged_files_are_refused(files: dict[str, str]) -> None:
     with pytest.raises(CheckpointError):
-        LogOddsModel.of_files(files)
+        LogOddsModel.of_files({name: content.encode() for name, content in files.items()})
 
 
 @pytest.mark.parametrize("cut", [0, 1, 50, 3_000, 6_000])

@@ -1,13 +1,12 @@
 // A playground: the space's language models with guard, router and experts.
 
 import { useRef, useState } from "preact/hooks";
-import { events, get, path, send } from "../api.js";
-import { Card, Field, go, html, List, Loaded, Page, Problem, Table, Tabs, useLoad, useTask, when } from "../view.js";
+import { events, get, path, post, put, send } from "../api.js";
+import { Card, Field, Form, go, html, List, Loaded, Page, Problem, Table, Tabs, useLoad, useTask, when } from "../view.js";
 
 export default function Chats({ parts }) {
   const [section = "talk", id] = parts;
-  const tabs = [["talk", "Playground", "#/chats"], ["history", "History", "#/chats/history"], ["experts", "Experts", "#/chats/experts"]];
-  const bar = html`<${Page} title="Chats" /><${Tabs} label="Chats" tabs=${tabs} current=${section} />`;
+  const bar = html`<${Page} title="Chats" /><${Tabs} page="chats" current=${section} />`;
   if (section === "history") return html`${bar}<${History} />`;
   if (section === "experts") return id ? html`<${Expert} id=${id} />` : html`${bar}<${Experts} />`;
   return html`${bar}<${Open} key=${id} id=${id} />`;
@@ -100,10 +99,11 @@ function History() {
     { name: "Changed", cell: (one) => when(one.updated_at) },
   ];
   return html`<${Field} label="Name contains"><input value=${name} onChange=${(event) => setName(event.target.value)} /><//>
-    <${List} label="Chats" load=${(after) => get("/chats", { limit: 50, after, name })} inputs=${[name]} columns=${columns} empty="No chat." />`;
+    <${List} label="Chats" load=${(after) => get("/chats", { limit: 100, after, name })} inputs=${[name]} columns=${columns} empty="No chat." />`;
 }
 
 function Experts() {
+  const [round, setRound] = useState(0);
   const columns = [
     { name: "Expert", cell: (one) => html`<a href=${`#/chats/experts/${one.id}`}>${one.name}</a><small>${one.description}</small>` },
     { name: "Version", numeric: true, cell: (one) => one.version_number },
@@ -111,11 +111,23 @@ function Experts() {
     { name: "Files", numeric: true, cell: (one) => one.file_context.length },
     { name: "Changed", cell: (one) => when(one.updated_at) },
   ];
-  return html`<${List} label="Experts" load=${(after) => get("/experts", { limit: 50, after })} columns=${columns} empty="No expert. The API makes one by POST /experts." />`;
+  const make = async (values, form) => {
+    await post("/experts", values);
+    form.reset();
+    setRound(round + 1);
+  };
+  return html`<${List} label="Experts" load=${(after) => get("/experts", { limit: 100, after })} inputs=${[round]} columns=${columns} empty="No expert yet. Make one below: the router sends it the questions that its description fits." />
+    <details class="card"><summary>New expert</summary><${ExpertForm} submit=${make} button="Make the expert" expert=${{}} /></details>`;
 }
 
+const ExpertForm = ({ expert, submit, button }) =>
+  html`<${Form} submit=${submit} button=${button}><div class="row">
+      <${Field} label="Name"><input name="name" required value=${expert.name} /><//>
+      <${Field} label="Description" hint="The router chooses by it."><input name="description" required value=${expert.description} /><//></div>
+    <${Field} label="Context" hint="What the language model is told with each question."><textarea name="context">${expert.context}</textarea><//><//>`;
+
 function Expert({ id }) {
-  const state = useLoad(async () => ({ expert: await get(path`/experts/${id}`), versions: (await get(path`/experts/${id}/versions`, { limit: 50 })).data }), [id]);
+  const state = useLoad(async () => ({ expert: await get(path`/experts/${id}`), versions: (await get(path`/experts/${id}/versions`, { limit: 100 })).data }), [id]);
   const columns = [
     { name: "Version", numeric: true, cell: (one) => one.version_number },
     { name: "Name", cell: (one) => html`<strong>${one.name}</strong><small>${one.description}</small>` },
@@ -123,6 +135,7 @@ function Expert({ id }) {
     { name: "Made", cell: (one) => when(one.created_at) },
   ];
   return html`<${Loaded} state=${state}>${({ expert, versions }) => html`<${Page} title=${expert.name} lead=${expert.description} actions=${html`<a class="button" href="#/chats/experts">All experts</a>`} />
-    <${Card} title="Context"><p class="argument">${expert.context || "None."}</p><//>
+    <${Card} title=${`Version ${expert.version_number}`}><${ExpertForm} key=${expert.version_number} expert=${expert} button="Save as the next version"
+      submit=${async (values) => { await put(path`/experts/${id}`, { context: null, ...values }); state.reload(); }} /><//>
     <${Card} title="Versions"><${Table} label="Versions" columns=${columns} rows=${versions} keyOf=${(one) => one.version_number} /><//>`}<//>`;
 }

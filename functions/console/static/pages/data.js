@@ -1,9 +1,10 @@
 // Connectors, their files, and what the scan has found in each.
 
 import { useState } from "preact/hooks";
-import { del, get, path, post } from "../api.js";
+import { del, get, numbered, path, post } from "../api.js";
 import { catalogEntry, correct, FirstRows, managedConnector, previewOf, ReadOptions, Uploader, Warnings } from "../files.js";
-import { Button, Card, Code, Field, figure, Form, go, html, List, Loaded, Page, percent, Problem, Status, Table, Tabs, useLoad, useTask, when } from "../view.js";
+import { isOwner } from "../session.js";
+import { Button, Card, Code, Field, figure, Form, go, html, Links, List, Loaded, Page, percent, Problem, Status, Table, useLoad, useTask, when } from "../view.js";
 
 export default function Data({ parts, query }) {
   const [id, section = "files"] = parts;
@@ -22,8 +23,33 @@ function Connectors() {
     { name: "Made", cell: (one) => when(one.created_at) },
   ];
   return html`<${Page} title="Data" lead="Where the customer files of this space come from" actions=${html`<${Button} kind="primary" task=${open}>Upload files<//>`} />
-    <${List} label="Connectors" load=${(after) => get("/connectors", { limit: 50, after })} inputs=${[round]} columns=${columns} empty="No connector yet. Upload a file, or connect a bucket below." />
-    <${Bucket} onDone=${() => setRound(round + 1)} />`;
+    <${List} label="Connectors" load=${(after) => get("/connectors", { limit: 100, after })} inputs=${[round]} columns=${columns} empty="No connector yet. Upload a file, or connect a bucket below." />
+    ${isOwner()
+      ? html`<${Bucket} onDone=${() => setRound(round + 1)} /><${Database} onDone=${() => setRound(round + 1)} />`
+      : html`<p class="quiet">Owners of the space connect buckets and databases.</p>`}`;
+}
+
+function Database({ onDone }) {
+  const submit = async ({ name, port, ca_certificate, ...values }, form) => {
+    await post("/connectors", { name, type: "postgres", postgres: { ...values, port: Number(port), ...(ca_certificate ? { ca_certificate } : {}) } });
+    form.reset();
+    onDone();
+  };
+  return html`<details class="card"><summary>Connect a PostgreSQL database</summary>
+    <p>Give it a user that may only read. Each table and view of the schema takes the place of a file.</p>
+    <${Form} submit=${submit} button="Connect">
+      <div class="row">
+        <${Field} label="Name"><input name="name" required /><//>
+        <${Field} label="Host"><input name="host" required placeholder="db.example.com" /><//>
+        <${Field} label="Port"><input name="port" type="number" required value="5432" /><//>
+        <${Field} label="Database"><input name="database" required /><//>
+        <${Field} label="Schema"><input name="schema_name" required value="public" /><//>
+        <${Field} label="User"><input name="user" required autocomplete="off" /><//>
+        <${Field} label="Password"><input name="password" type="password" required autocomplete="off" /><//>
+      </div>
+      <${Field} label="Certificate of its authority" hint="PEM; empty for a public authority"><textarea name="ca_certificate"></textarea><//>
+    <//>
+  </details>`;
 }
 
 function Bucket({ onDone }) {
@@ -55,7 +81,7 @@ function Connector({ id, section }) {
   return html`<${Loaded} state=${state}>${(connector) => html`
     <${Page} title=${connector.name} lead=${connector.s3 && !connector.is_managed ? `s3://${connector.s3.bucket}/${connector.s3.prefix}` : ""}
       actions=${html`<${Button} task=${async () => { await post(path`/connectors/${id}/scan`, {}); again(); }}>Scan all files again<//><a class="button" href="#/data">All connectors</a>`} />
-    <${Tabs} label="Connector" current=${section} tabs=${[["files", "Files", `#/data/${id}`], ["drifts", "Changes of columns", `#/data/${id}/drifts`]]} />
+    <${Links} label="Connector" current=${section} links=${[["files", "Files", `#/data/${id}`], ["drifts", "Changes of columns", `#/data/${id}/drifts`]]} />
     ${section === "drifts" ? html`<${Drifts} id=${id} />` : html`
       ${connector.is_managed && html`<${Card} title="Upload"><${Uploader} many=${true} connector=${async () => connector} onDone=${async () => again()} /><//>`}
       <${Catalog} id=${id} round=${round} managed=${connector.is_managed} />`}`}<//>`;
@@ -77,7 +103,7 @@ function Catalog({ id, round, managed }) {
         html`<${Button} kind="small danger" confirm=${`Delete ${one.file}?`} task=${async () => { await del(path`/connectors/${id}/files/${one.file}`); setRemoved(removed + 1); }}>Delete<//>`,
     },
   ];
-  const load = (_, read = 0) => get(path`/connectors/${id}/catalog`, { page: 1 + Math.floor(read / 50), page_size: 50 });
+  const load = (_, read) => numbered(path`/connectors/${id}/catalog`, { page_size: 100 }, read);
   return html`<${List} label="Files" load=${load} inputs=${[id, round, removed]} columns=${columns} keyOf=${(one) => one.file} every=${2000} isMoving=${(one) => one.status === "pending"} empty="No file has been found yet." />`;
 }
 
@@ -93,7 +119,8 @@ function File({ connectorId, name }) {
   const state = useLoad(() => entryOf(connectorId, name), [connectorId, name], { every: 2000, isMoving: (one) => one.status === "pending" });
   const [preview, setPreview] = useState(null);
   const [look, , problem] = useTask(async (options) => setPreview(await previewOf(connectorId, name, options)));
-  return html`<${Page} title=${name} actions=${html`<a class="button" href=${`#/data/${connectorId}`}>All files</a>`} />
+  const train = `#/home/start?${new URLSearchParams({ connector: connectorId, file: name })}`;
+  return html`<${Page} title=${name} actions=${html`<a class="button primary" href=${train}>Train on it</a><a class="button" href=${`#/data/${connectorId}`}>All files</a>`} />
     <${Loaded} state=${state}>${(entry) => html`
       ${entry.error && html`<div class="problem">${entry.error}</div>`}
       <div class="tiles">
@@ -118,11 +145,25 @@ const profile = (entry) => [
   { name: "Different", numeric: true, cell: (one) => `${one.distinct_is_estimate ? "≈ " : ""}${figure(one.distinct)}` },
   { name: "From", cell: (one) => shown(one.min) },
   { name: "To", cell: (one) => shown(one.max) },
-  { name: "Most frequent", cell: (one) => html`<${Histogram} values=${one.top_values} />` },
+  { name: "Values", cell: (one) => (one.quantiles ? html`<${Distribution} column=${one} />` : html`<${Histogram} values=${one.top_values} />`) },
   { name: "Personal data", cell: (one) => one.personal_data && html`<span class="status status-blocked" title=${one.personal_data.reason}>${one.personal_data.kind.replace(/_/g, " ")}</span>` },
 ];
 
 const shown = (value) => (typeof value === "number" ? figure(value) : value ?? "–");
+
+// The density between quantiles: between two of them lies a known share of the rows.
+const Distribution = ({ column }) => {
+  const [from, to] = [Number(column.min), Number(column.max)];
+  const known = Object.entries(column.quantiles).map(([share, value]) => [Number(share), value]).sort((one, other) => one[0] - other[0]);
+  const ends = [[0, from], ...known, [1, to]];
+  const parts = ends.slice(1).map(([share, value], index) => ({ share: share - ends[index][0], width: value - ends[index][1] }));
+  const wide = parts.filter((one) => one.width > 0);
+  if (!wide.length) return figure(from);
+  const most = Math.max(...wide.map((one) => one.share / one.width));
+  const text = known.map(([share, value]) => `${percent(share, 0)} are at most ${figure(value)}`).join(", ");
+  return html`<div class="histogram" role="img" aria-label=${text} title=${text}>${wide.map((one) => html`<span style=${{ height: `${(100 * one.share) / one.width / most}%`, flexGrow: one.width / (to - from) }}></span>`)}</div>
+    <small>half are at most ${figure(column.quantiles["0.5"])}</small>`;
+};
 
 const Histogram = ({ values }) => {
   if (!values?.length) return "–";
@@ -141,5 +182,5 @@ function Drifts({ id }) {
     { name: "Seen", cell: (one) => when(one.created_at) },
     { name: "", cell: (one) => (one.acknowledged_at ? `accepted ${when(one.acknowledged_at)}` : html`<${Button} kind="small" task=${async () => { await post(path`/connectors/${id}/drifts/${one.id}/acknowledge`); setRound(round + 1); }}>Accept<//>`) },
   ];
-  return html`<${List} label="Changes of columns" load=${(after) => get(path`/connectors/${id}/drifts`, { limit: 50, after })} inputs=${[id, round]} columns=${columns} empty="The columns have stayed as they were." />`;
+  return html`<${List} label="Changes of columns" load=${(after) => get(path`/connectors/${id}/drifts`, { limit: 100, after })} inputs=${[id, round]} columns=${columns} empty="The columns have stayed as they were." />`;
 }

@@ -3,14 +3,14 @@
 import { useState } from "preact/hooks";
 import { refreshMe } from "../app.js";
 import { get, post } from "../api.js";
-import { session, update } from "../session.js";
-import { Button, Card, Field, Form, html, Loaded, Page, Problem, Status, Table, useLoad, when } from "../view.js";
+import { session } from "../session.js";
+import { Button, Card, Field, Form, go, html, Loaded, Page, Problem, Status, Table, useLoad, when } from "../view.js";
 import { Guide } from "./guide.js";
 
-export default function Home({ parts }) {
-  if (parts[0] === "start" && session.spaceId) return html`<${Guide} />`;
+export default function Home({ parts, query }) {
+  if (parts[0] === "start" && session.spaceId) return html`<${Guide} given=${Object.fromEntries(query)} />`;
   return html`<${Page} title="Home" lead=${`Signed in as ${session.me.email}`}
-      actions=${session.spaceId && html`<a class="button primary" href="#/home/start">Train a first model</a>`} />
+      actions=${session.spaceId && html`<a class="button primary" href="#/home/start">Train a model</a>`} />
     <div class="grid">
       <${Spaces} />
       ${session.spaceId && html`<${Recent} />`}
@@ -32,7 +32,7 @@ function Spaces() {
   const columns = [
     { name: "Space", cell: (space) => html`<strong>${space.name}</strong>${space.id === session.spaceId ? " (selected)" : ""}` },
     { name: "Your role", cell: (space) => (space.is_owner ? "Owner" : "Member") },
-    { name: "", cell: (space) => space.id !== session.spaceId && html`<button class="small" onClick=${() => update({ spaceId: space.id })}>Select</button>` },
+    { name: "", cell: (space) => space.id !== session.spaceId && html`<button class="small" onClick=${() => go(["home"], { space: space.id })}>Select</button>` },
   ];
   return html`<${Card} title="Spaces" actions=${html`<${Button} task=${accept} kind="small">Accept invites<//>`}>
     <p class="quiet">A space holds the files, models and decisions of one team. Nobody outside of it sees them.</p>

@@ -1,25 +1,26 @@
 // Leaderboard, comparison, trainings, and the models in use.
 
 import { useRef, useState } from "preact/hooks";
-import { all, del, download, get, path, put } from "../api.js";
+import { all, del, download, get, numbered, path, put } from "../api.js";
+import { MOVING, Rows } from "../runs.js";
+import { Scoring, ScoringRun } from "../scoring.js";
+import { isOwner } from "../session.js";
 import { confusion, CURVES, Lines, Reliability } from "../charts.js";
 import { Button, Card, Code, Dialog, Empty, Field, figure, Form, go, html, List, Loaded, Page, percent, Status, Table, Tabs, useLoad, when } from "../view.js";
 
-const MOVING = ["pending", "queued", "running"];
 // The newest lines of a log that a page shows.
 const LOG_LINES = 1000;
+// Unless others are picked, so many of the best models are compared.
+const COMPARED = 3;
 const METRICS = ["roc_auc", "ks", "gini", "log_loss", "accuracy", "f1", "precision", "recall"];
 
 export default function Models({ parts, query }) {
   const [section = "leaderboard", id] = parts;
-  const tabs = [
-    ["leaderboard", "Leaderboard", "#/models"],
-    ["trainings", "Trainings", "#/models/trainings"],
-    ["aliases", "In use", "#/models/aliases"],
-  ];
-  const bar = html`<${Tabs} label="Models" tabs=${tabs} current=${section} />`;
+  const bar = html`<${Tabs} page="models" current=${section} />`;
   if (section === "trainings" && id) return html`<${Training} id=${id} />`;
   if (section === "trainings") return html`<${Page} title="Models" />${bar}<${Trainings} />`;
+  if (section === "scoring" && id) return html`<${ScoringRun} id=${id} />`;
+  if (section === "scoring") return html`<${Page} title="Models" />${bar}<${Scoring} />`;
   if (section === "aliases") return html`<${Page} title="Models" />${bar}<${Aliases} />`;
   if (section === "compare") return html`<${Compare} ids=${query.getAll("evaluation")} />`;
   return html`<${Page} title="Models" />${bar}<${Leaderboard} chosen=${query.get("benchmark")} metric=${query.get("metric") || "roc_auc"} />`;
@@ -40,7 +41,9 @@ function Leaderboard({ chosen, metric }) {
   const benchmarks = useLoad(allBenchmarks, []);
   return html`<${Loaded} state=${benchmarks}>${(rows) => {
     if (!rows.length) return html`<${Empty}>No benchmark yet. <a href="#/home/start">Train a first model</a>: that makes one.<//>`;
-    return html`<${Board} key=${`${chosen} ${metric}`} benchmarks=${rows} benchmark=${rows.find((one) => one.id === chosen) || rows[0]} metric=${metric} />`;
+    const benchmark = rows.find((one) => one.id === chosen) || rows[0];
+    const ranked = benchmark.metrics.includes(metric) ? metric : benchmark.metrics[0];
+    return html`<${Board} key=${`${benchmark.id} ${ranked}`} benchmarks=${rows} benchmark=${benchmark} metric=${ranked} />`;
   }}<//>`;
 }
 
@@ -48,11 +51,16 @@ function Board({ benchmarks, benchmark, metric }) {
   const [picked, setPicked] = useState([]);
   const [promoted, setPromoted] = useState(null);
   const select = (changes) => go(["models"], { benchmark: benchmark.id, metric, ...changes });
+  const [best, setBest] = useState([]);
   const toggle = (id) => setPicked(picked.includes(id) ? picked.filter((one) => one !== id) : [...picked, id]);
-  const load = (after) =>
-    get("/leaderboards", { benchmarks: benchmark.id, "order_by_metric.benchmark_id": benchmark.id, "order_by_metric.metric_name": metric, limit: 50, after });
+  const load = async (after) => {
+    const page = await get("/leaderboards", { benchmarks: benchmark.id, "order_by_metric.benchmark_id": benchmark.id, "order_by_metric.metric_name": metric, limit: 100, after });
+    if (!after) setBest(page.data.slice(0, COMPARED).map(evaluationOf).filter(Boolean));
+    return page;
+  };
   const evaluationOf = (row) => row.evaluations[benchmark.id];
   const shown = METRICS.filter((name) => benchmark.metrics.includes(name));
+  const compared = picked.length ? picked : best;
   const columns = [
     { name: "", cell: (row) => evaluationOf(row) && html`<input type="checkbox" aria-label=${`Compare ${row.name}`} checked=${picked.includes(evaluationOf(row))} onChange=${() => toggle(evaluationOf(row))} />` },
     { name: "Rank", numeric: true, cell: (row) => html`${row.rank ?? "–"}${row.rank && row.rank_test === "values" ? html`<small>by value</small>` : null}` },
@@ -66,13 +74,13 @@ function Board({ benchmarks, benchmark, metric }) {
       <${Field} label="Ranked by"><select value=${metric} onChange=${(event) => select({ metric: event.target.value })}>
         ${shown.map((name) => html`<option value=${name}>${name.replace("_", " ")}</option>`)}</select><//>
     </div>
-    <${Card} title=${benchmark.name} actions=${html`<button class="primary" disabled=${!picked.length} onClick=${() => (location.hash = compareAddress(picked))}>${picked.length > 1 ? `Compare ${picked.length} models` : "Show curves"}</button>`}>
+    <${Card} title=${benchmark.name} actions=${compared.length > 0 && html`<a class="button primary" href=${compareAddress(compared)}>${picked.length ? (compared.length > 1 ? `Compare ${compared.length} models` : "Show its curves") : compared.length > 1 ? `Compare the best ${compared.length}` : "Show the curves"}</a>`}>
       <p class="quiet">${benchmark.description}</p>
       <p class="quiet">Models share a rank where a test on the same rows finds no difference. Below each value is its 95% interval.</p>
       <${List} label="Leaderboard" load=${load} columns=${columns} every=${4000} isMoving=${(row) => !evaluationOf(row)}
         empty="No model is evaluated on this benchmark yet." />
     <//>
-    ${promoted && html`<${Promote} row=${promoted} benchmark=${benchmark} onClose=${() => setPromoted(null)} />`}`;
+    ${promoted && html`<${Promote} row=${promoted} benchmark=${benchmark} benchmarks=${benchmarks} onClose=${() => setPromoted(null)} />`}`;
 }
 
 // The 95% interval of a metric.
@@ -82,14 +90,34 @@ const Report = ({ address, name, label }) => html`<${Button} task=${() => downlo
 
 const compareAddress = (ids) => `#/models/compare?${new URLSearchParams(ids.map((id) => ["evaluation", id]))}`;
 
-function Promote({ row, benchmark, onClose }) {
+const gateOf = (alias) => get(path`/checkpoints/aliases/${alias}/gate`);
+
+const conditionsOf = (gate, nameOf) => [
+  ...gate.required_benchmark_ids.map((id) => `a result on ${nameOf(id)}`),
+  ...gate.thresholds.map((one) => `${one.metric.replace("_", " ")} ${one.at_least === null ? `at most ${one.at_most}` : `at least ${one.at_least}`}${one.benchmark_id ? ` on ${nameOf(one.benchmark_id)}` : ""}`),
+  ...(gate.not_worse ? [`not worse by ${gate.not_worse.metric.replace("_", " ")} than ${gate.not_worse.than || "the model that it names now"}`] : []),
+];
+
+// What an alias asks of a model.
+const Gate = ({ gate, nameOf }) =>
+  gate && conditionsOf(gate, nameOf).length
+    ? html`<div class="note">This alias asks for:<ul>${conditionsOf(gate, nameOf).map((text) => html`<li>${text}</li>`)}</ul></div>`
+    : html`<p class="quiet">This alias asks for nothing.</p>`;
+
+function Promote({ row, benchmark, benchmarks, onClose }) {
   const [done, setDone] = useState(null);
-  const submit = async ({ alias }) => setDone(await put(path`/checkpoints/aliases/${alias}`, { checkpoint_id: row.id }));
+  const [alias, setAlias] = useState("champion");
+  // An alias that is new asks for nothing.
+  const gate = useLoad(async () => ((await get("/checkpoints/aliases")).data.some((one) => one.id === alias) ? gateOf(alias) : null), [alias]);
+  const nameOf = (id) => benchmarks.find((one) => one.id === id)?.name || `…${id.slice(-8)}`;
+  const submit = async () => setDone(await put(path`/checkpoints/aliases/${alias}`, { checkpoint_id: row.id }));
   return html`<${Dialog} title=${`Promote ${row.name}`} onClose=${onClose}>
-    <p>Offers and predictions name a model by an alias. The alias then means this model. An alias can require benchmarks; the model needs an evaluation on each.</p>
+    <p>Offers and predictions name a model by an alias. The alias then means this model. </p>
     ${done
-      ? html`<p class="done">${done.id} is now ${row.name}.</p>`
-      : html`<${Form} submit=${submit} button="Promote"><${Field} label="Alias" hint=${`such as champion or ${benchmark.name.toLowerCase().replace(/[^a-z0-9]+/g, "-")}`}><input name="alias" required value="champion" /><//><//>`}
+      ? html`<p class="done">${done.id} is now ${row.name}.</p>
+          ${done.comparisons.map((one) => html`<p>${one.metric.replace("_", " ")} ${figure(one.value, 4)} beside ${figure(one.against, 4)} of the model before, on ${nameOf(one.benchmark_id)}${one.p_value === null ? "" : ` (p = ${figure(one.p_value, 3)})`}.</p>`)}`
+      : html`<${Form} submit=${submit} button="Promote"><${Field} label="Alias" hint=${`such as champion or ${benchmark.name.toLowerCase().replace(/[^a-z0-9]+/g, "-")}`}><input name="alias" required value=${alias} onChange=${(event) => setAlias(event.target.value)} /><//>
+          <${Loaded} state=${gate}>${(found) => html`<${Gate} gate=${found} nameOf=${nameOf} />`}<//><//>`}
   <//>`;
 }
 
@@ -117,7 +145,7 @@ function Comparison({ evaluations }) {
   const columns = [
     { name: "Metric", cell: (name) => name.replace("_", " ") },
     ...evaluations.map((one) => ({
-      name: one.name,
+      name: one.training_id ? html`<a href=${`#/models/trainings/${one.training_id}`}>${one.name}</a>` : one.name,
       numeric: true,
       cell: (name) => (one.result.metrics[name] === best(name) ? html`<strong>${figure(one.result.metrics[name], 4)}</strong><${Range} value=${one.result.intervals[name]} />` : html`${figure(one.result.metrics[name], 4)}<${Range} value=${one.result.intervals[name]} />`),
     })),
@@ -173,8 +201,8 @@ function Trainings() {
     { name: "Seconds", numeric: true, cell: (one) => figure(one.training_seconds) },
     { name: "Made", cell: (one) => when(one.created_at) },
   ];
-  const load = (after, read = 0) => get("/trainings", { pageSize: 50, page: 1 + Math.floor(read / 50) });
-  return html`<p><a class="button primary" href="#/home/start">New training</a></p>
+  const load = (_, read) => numbered("/trainings", { pageSize: 100 }, read);
+  return html`<p><a class="button primary" href="#/home/start">Train a model</a></p>
     <${List} label="Trainings" load=${load} columns=${columns} isMoving=${(one) => MOVING.includes(one.status)} empty="No training yet." />`;
 }
 
@@ -205,7 +233,7 @@ function Training({ id }) {
         <${Card} title="Training"><${Table} label="Facts" columns=${[{ name: "Property", cell: ([name]) => name }, { name: "Value", cell: ([, value]) => value }]} rows=${facts} keyOf=${([name]) => name} /><//>
         <${Card} title="Notes">${one.notes.length ? html`<ul>${one.notes.map((text) => html`<li>${text}</li>`)}</ul>` : html`<p class="quiet">Nothing to say.</p>`}<//>
       </div>
-      <${Card} title="Progress">${series.length ? html`<${Lines} series=${series} x="Round" y="Value" caption="Metrics that the job has reported on rows that it holds out." />` : html`<p class="quiet">The job has reported no series yet.</p>`}<//>
+      <${Card} title="Progress">${series.length ? html`<${Lines} series=${series} x="Round" y="Value" caption="Metrics that the job has reported on rows that it holds out." />` : html`<p class="quiet">${MOVING.includes(one.status) ? "The job has reported no series yet." : "The job has reported no series: this architecture fits in one step, or its messages were lost."}</p>`}<//>
       <${Card} title="Log"><${Log} key=${id} id=${id} isMoving=${MOVING.includes(one.status)} /><//>
       <${Card} title="Checkpoints"><${Checkpoints} rows=${one.checkpoints} /><//>
       ${one.checkpoints.filter((each) => each.calibration).map(
@@ -244,15 +272,45 @@ const Checkpoints = ({ rows }) =>
 // ---- Aliases
 
 function Aliases() {
+  const [gated, setGated] = useState(null);
   const state = useLoad(async () => {
-    const [aliases, checkpoints] = await Promise.all([get("/checkpoints/aliases"), all("/checkpoints")]);
-    return aliases.data.map((alias) => ({ ...alias, checkpoint: checkpoints.find((one) => one.id === alias.checkpoint_id) }));
+    const [aliases, checkpoints, benchmarks] = await Promise.all([get("/checkpoints/aliases"), all("/checkpoints"), allBenchmarks()]);
+    const rows = aliases.data.map(async (alias) => ({ ...alias, gate: await gateOf(alias.id), checkpoint: checkpoints.find((one) => one.id === alias.checkpoint_id) }));
+    return { benchmarks, rows: await Promise.all(rows) };
   }, []);
-  const columns = [
-    { name: "Alias", cell: (one) => html`<strong>${one.id}</strong>` },
-    { name: "Model", cell: (one) => (one.checkpoint ? html`<a href=${`#/models/trainings/${one.checkpoint.training_id}`}>${one.checkpoint.name}</a>` : one.checkpoint_id) },
-    { name: "Required benchmarks", numeric: true, cell: (one) => one.required_benchmark_ids.length },
-    { name: "Changed", cell: (one) => when(one.updated_at) },
-  ];
-  return html`<${Loaded} state=${state}>${(rows) => html`<${Table} label="Aliases" columns=${columns} rows=${rows} empty="No alias yet. Promote a model on the leaderboard." />`}<//>`;
+  return html`<${Loaded} state=${state}>${({ rows, benchmarks }) => {
+    const nameOf = (id) => benchmarks.find((one) => one.id === id)?.name || `…${id.slice(-8)}`;
+    const columns = [
+      { name: "Alias", cell: (one) => html`<strong>${one.id}</strong>` },
+      { name: "Model", cell: (one) => (one.checkpoint ? html`<a href=${`#/models/trainings/${one.checkpoint.training_id}`}>${one.checkpoint.name}</a>` : one.checkpoint_id) },
+      { name: "Asks for", cell: (one) => conditionsOf(one.gate, nameOf).join(", ") || "nothing" },
+      { name: "Changed", cell: (one) => when(one.updated_at) },
+      { name: "", cell: (one) => isOwner() && html`<button class="small" onClick=${() => setGated(one)}>Change its gate</button>` },
+    ];
+    return html`<${Table} label="Aliases" columns=${columns} rows=${rows} empty="No alias yet. Promote a model on the leaderboard." />
+      ${gated && html`<${GateForm} alias=${gated} benchmarks=${benchmarks} onClose=${() => { setGated(null); state.reload(); }} />`}`;
+  }}<//>`;
+}
+
+function GateForm({ alias, benchmarks, onClose }) {
+  const { gate } = alias;
+  const [thresholds, setThresholds] = useState(gate.thresholds.map((one) => ({ ...one, bound: one.at_least === null ? "at_most" : "at_least", value: one.at_least ?? one.at_most })));
+  const [done, setDone] = useState(false);
+  const submit = async (values) => {
+    await put(path`/checkpoints/aliases/${alias.id}/gate`, {
+      required_benchmark_ids: benchmarks.filter((one) => values[one.id] === "on").map((one) => one.id),
+      thresholds: thresholds.map(({ metric, bound, value, benchmark_id }) => ({ metric, [bound]: Number(value), ...(benchmark_id ? { benchmark_id } : {}) })),
+      not_worse: values.not_worse ? { ...gate.not_worse, metric: values.not_worse } : null,
+    });
+    setDone(true);
+  };
+  return html`<${Dialog} title=${`What ${alias.id} asks of a model`} onClose=${onClose}>${done
+    ? html`<p class="done">Saved. It holds for the next promotion.</p>`
+    : html`<${Form} submit=${submit} button="Save">
+        <fieldset><legend>A result on</legend>${benchmarks.map((one) => html`<label class="check"><input type="checkbox" name=${one.id} checked=${gate.required_benchmark_ids.includes(one.id)} /> ${one.name}</label>`)}</fieldset>
+        <${Rows} label="Bounds" rows=${thresholds} setRows=${setThresholds} blank=${{ metric: "roc_auc", bound: "at_least", value: "" }}>${(row, change) => html`
+          <${Field} label="Metric"><select value=${row.metric} onChange=${(event) => change({ metric: event.target.value })}>${METRICS.map((one) => html`<option value=${one}>${one.replace("_", " ")}</option>`)}</select><//>
+          <${Field} label="Is"><select value=${row.bound} onChange=${(event) => change({ bound: event.target.value })}><option value="at_least">at least</option><option value="at_most">at most</option></select><//>
+          <${Field} label="Value"><input type="number" step="any" required value=${row.value} onInput=${(event) => change({ value: event.target.value })} /><//>`}<//>
+        <${Field} label="Not worse than the model before by"><select name="not_worse" value=${gate.not_worse?.metric || ""}><option value="">any metric is fine</option>${METRICS.map((one) => html`<option value=${one}>${one.replace("_", " ")}</option>`)}</select><//><//>`}<//>`;
 }

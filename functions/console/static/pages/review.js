@@ -1,18 +1,17 @@
 // The queue of arguments that wait for a person. Every step has a key.
 
 import { useEffect, useState } from "preact/hooks";
-import { get, path, post, put } from "../api.js";
-import { Button, Card, Empty, Field, html, Loaded, Page, Problem, Status, Table, Tabs, useLoad, useTask, when } from "../view.js";
+import { get, numbered, path, post, put } from "../api.js";
+import { Button, Card, Empty, Field, html, List, Loaded, Page, Problem, Status, Table, Tabs, useLoad, useTask, when } from "../view.js";
 
 const STATES = ["waiting_review", "reviewing", "success", "failed"];
 const NAMES = { waiting_review: "Waiting", reviewing: "In review", success: "Approved", failed: "Rejected" };
 
 export default function Review({ parts, query }) {
   const [section = "queue", id] = parts;
-  const tabs = [["queue", "Queue", "#/review"], ["all", "All arguments", "#/review/all"]];
   if (section === "argument" && id) return html`<${Single} id=${id} />`;
   return html`<${Page} title="Review" lead="Read the text beside the facts, and decide whether a customer may see it." />
-    <${Tabs} label="Review" tabs=${tabs} current=${section} />
+    <${Tabs} page="review" current=${section} />
     ${section === "all" ? html`<${All} status=${query.get("status") || ""} />` : html`<${Queue} />`}`;
 }
 
@@ -137,8 +136,6 @@ function Comments({ id }) {
 }
 
 function All({ status }) {
-  const [page, setPage] = useState(1);
-  const state = useLoad(() => get("/arguments", { status, page, page_size: 50 }), [status, page]);
   const columns = [
     { name: "Product", cell: (one) => html`<a href=${`#/review/argument/${one.id}`}>${one.product.name}</a><small>${one.argument.slice(0, 120)}</small>` },
     { name: "Review", cell: (one) => html`<${Status} value=${one.review.status} />` },
@@ -148,9 +145,5 @@ function All({ status }) {
   ];
   return html`<${Field} label="State"><select value=${status} onChange=${(event) => (location.hash = `#/review/all?status=${event.target.value}`)}>
       <option value="">all</option>${STATES.map((one) => html`<option value=${one}>${NAMES[one]}</option>`)}</select><//>
-    <${Loaded} state=${state}>${(answer) => {
-      const rows = answer.data || answer;
-      return html`<${Table} label="Arguments" columns=${columns} rows=${rows} empty="No argument yet." />
-        <div class="actions">${page > 1 && html`<button onClick=${() => setPage(page - 1)}>Back</button>`}${rows.length === 50 && html`<button onClick=${() => setPage(page + 1)}>Next page</button>`}</div>`;
-    }}<//>`;
+    <${List} label="Arguments" load=${(_, read) => numbered("/arguments", { status, page_size: 100 }, read)} inputs=${[status]} columns=${columns} empty="No argument yet. Decide for a customer, and let a language model write one." />`;
 }
