@@ -19,7 +19,7 @@ class ReadRows(Protocol):
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a search found, and the sort key of the last row that it is done with; ``None`` at the end."""
 
     items: list[Item]
@@ -31,15 +31,15 @@ class Found:
         return self.next_after is not None
 
 
-def search(read: ReadRows, matches: Callable[[Item], bool], limit: int) -> Found:
+def search(read: ReadRows, matches: Callable[[Item], bool], limit: int) -> SearchResult:
     """Returns the first ``limit`` rows that match, among the next rows of a list."""
     found: list[Item] = []
     last = None
     for number, item in enumerate(read(limit=SEARCHED_AT_ONCE + 1, page_size=READ_AT_ONCE)):
         is_wanted = matches(item)
         if number == SEARCHED_AT_ONCE or (is_wanted and len(found) == limit):
-            return Found(found, last)
+            return SearchResult(found, last)
         if is_wanted:
             found.append(item)
         last = item["SK"]
-    return Found(found, None)
+    return SearchResult(found, None)

@@ -1,4 +1,4 @@
-"""All newest results on a benchmark in one value, so that filters and averages read it at once, at any number of rows.
+"""All newest results on a benchmark in one value, so that filters and averages cost the same for any number.
 
 ``score#<space>#<benchmark>#recent``, ``<checkpoint>``: results that the value has not yet. A result is written here
 together with its score. When there are many, they are moved to the value, which is an object if it is large.
@@ -22,7 +22,7 @@ RECENT_RESULTS = 200
 _COLUMNS = ("checkpoint_id", "version", "revision", *CHECKPOINT_FIELDS, *MetricName)
 
 # The values of the columns.
-Row = tuple[Any, ...]
+BoardRow = tuple[Any, ...]
 
 
 class Boards:
@@ -33,7 +33,7 @@ class Boards:
 
     def entries(self, space_id: str, benchmark_id: str, revision: int, metric: MetricName) -> list[ScoreEntry]:
         """Returns the entries of all checkpoints that were measured at this revision, in no order."""
-        # Read first: what somebody moves meanwhile is found in both places, and not in none.
+        # Read first: a result that is moved between the two reads is found in both places.
         recent = [_row(item) for item in self._table.query(recent_partition(space_id, benchmark_id))]
         board = self._table.get(_key(space_id, benchmark_id))
         if board is None:
@@ -71,11 +71,11 @@ class Boards:
                 moved = Key(recent_partition(space_id, benchmark_id), checkpoint_id)
                 self._table.write(delete(moved, Attr("version").eq(version)))
 
-    def _load(self, board: Item) -> list[Row]:
+    def _load(self, board: Item) -> list[BoardRow]:
         columns = self._values.load(board["kept"])
         return list(zip(*(columns[name] for name in _COLUMNS), strict=True))
 
-    def _indexed(self, space_id: str, benchmark_id: str) -> list[Row]:
+    def _indexed(self, space_id: str, benchmark_id: str) -> list[BoardRow]:
         """Returns the results of the index of scores. Results with a version are newer."""
         found: dict[str, dict[str, Any]] = {}
         for metric in MetricName:
@@ -90,12 +90,12 @@ def _key(space_id: str, benchmark_id: str) -> Key:
     return Key(f"score#{space_id}#{benchmark_id}#board", "board")
 
 
-def _row(item: Item) -> Row:
+def _row(item: Item) -> BoardRow:
     values: Mapping[str, Any] = {**item, **item["metrics"], "checkpoint_id": item["SK"]}
     return tuple(values.get(name) for name in _COLUMNS)
 
 
-def _newest(rows: Iterable[Row], recent: Iterable[Row]) -> list[Row]:
+def _newest(rows: Iterable[BoardRow], recent: Iterable[BoardRow]) -> list[BoardRow]:
     """Returns one row for each checkpoint: the one with the higher version."""
     newest = {row[0]: row for row in rows}
     for row in recent:
