@@ -105,8 +105,8 @@ def test_the_checks_find_inconsistent_items() -> None:
         resources.table.write(put(Key("training#s#deleted", ended), values))
         objects = [f"spaces/s/trainings/{each}/input/job.json" for each in (ended, job)]
         run, output = new_id(), {"connector_id": "c", "folder": "out"}
-        values = {"id": run, "status": "succeeded", "work_id": run, "parts": 1, "output": output}
-        resources.table.write(put(Key(f"prediction#{space_id}", run), values))
+        finished_run = {"id": run, "status": "succeeded", "work_id": run, "parts": 1, "output": output}
+        resources.table.write(put(Key(f"prediction#{space_id}", run), finished_run))
         resources.table.write(put(Key(f"run_output#{space_id}", "c"), {f"folder#{run}": "out"}))
         resources.table.write(put(Key(f"insight_contact#{space_id}#k", "~contact#1"), {"hold": "nobody"}))
         objects += [
