@@ -14,10 +14,12 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
+from shared.audit.store import missing_entries
 from shared.dynamodb.codec import decode_item, encode
 from shared.dynamodb.schemas import SCHEMA_VERSION, SCHEMAS, Upgrades, kind_of, newest, upgraded, version_of
-from shared.dynamodb.table import ConditionFailedError, Item, Table
+from shared.dynamodb.table import ConditionFailedError, Item, Table, TransactionFailedError
 from shared.insights.ledger import missing_head
+from shared.webhooks.deliveries import missing_place
 
 
 class Migration:
@@ -43,9 +45,20 @@ class Migration:
                 self.current[kind] += 1
             else:
                 self.older[kind, version] += 1
-                if not dry_run:
+                if not dry_run and self._list(table, item):
                     self._migrate(table, item)
             self._complete(table, item, dry_run=dry_run)
+
+    def _list(self, table: str, item: Item) -> bool:
+        """Gives an old item its entries in lists that did not exist. Returns whether it is as it was read."""
+        writes = [*missing_place(item), *missing_entries(item)]
+        try:
+            if writes:
+                Table(self._client, table).transact(writes)
+        except TransactionFailedError:
+            self.busy += 1
+            return False
+        return True
 
     def _complete(self, table: str, item: Item, *, dry_run: bool) -> None:
         """Gives the ledger of an old reaction its version, without which nobody reads the ledger."""

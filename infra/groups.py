@@ -20,6 +20,7 @@ SCAN_RESULTS = "temporary/spaces/*/scans/*"
 # Which versions of files a training or an evaluation reads.
 PIN_FILES = "spaces/*/pins/*"
 # Content that is too large for the table.
+BOARD_FILES = "spaces/*/leaderboards/*"
 CHAT_FILES = "spaces/*/chats/*"
 EXPERT_FILES = "spaces/*/experts/*"
 INSIGHT_FILES = "spaces/*/insights/*"
@@ -128,6 +129,9 @@ OBJECTS = ("object",)
 
 # An argument changes with its places in lists and with a note of the change.
 ARGUMENTS = ("argument", "argument_index", "argument_change")
+
+# A delivery changes with its place in the list of its status.
+DELIVERIES = ("webhook_delivery", "webhook_delivery_index")
 
 # Every authenticated request fetches its membership, space and API key in one batch.
 IDENTITY = ("membership", "space", "api_key")
@@ -440,7 +444,7 @@ GROUPS = (
         memory_mb=1769,
         paths=("clients", "clients/{proxy+}", "contacts"),
     ),
-    group("leaderboards", Grants(reads=("score", "benchmark"))),
+    group("leaderboards", Grants(reads=("score", "benchmark"), gets=(BOARD_FILES,))),
     group(
         "personas",
         Grants(
@@ -465,9 +469,7 @@ GROUPS = (
     ),
     group(
         "webhook-endpoints",
-        Grants(
-            writes=("webhook_endpoint", "webhook_endpoint_secret", "webhook_delivery", *REMOVAL), queues_webhooks=True
-        ),
+        Grants(writes=("webhook_endpoint", "webhook_endpoint_secret", *DELIVERIES, *REMOVAL), queues_webhooks=True),
     ),
     group("audit-logs", Grants(reads=("audit",))),
     group(
@@ -578,8 +580,10 @@ STEPS = {
             "record_evaluation",
             Grants(
                 reads=("checkpoint",),
-                writes=("evaluation", "score", "job", *SPACE_USAGE),
-                gets=(EVALUATION_FILES,),
+                # Now and then it packs the results of a leaderboard.
+                writes=("evaluation", "score", "job", *OBJECTS, *SPACE_USAGE),
+                gets=(EVALUATION_FILES, BOARD_FILES),
+                puts=(BOARD_FILES,),
                 lists=(EVALUATION_FILES,),
             ),
             memory_mb=1024,
@@ -805,7 +809,7 @@ RECONCILE_JOBS = event(
     replace(
         _CONVERGENCE,
         # Items that may name an object.
-        reads=("benchmark", "checkpoint", "expert_version", "insight", "run_erasure", "space"),
+        reads=("benchmark", "checkpoint", "expert_version", "insight", "run_erasure", "score", "space"),
         writes=(
             *_CONVERGENCE.writes,
             "space",
@@ -819,6 +823,7 @@ RECONCILE_JOBS = event(
         # The manifest of an output, which may be another run's by then.
         gets=(CONNECTOR_FILES,),
         deletes=(
+            BOARD_FILES,
             CHAT_FILES,
             CONNECTOR_FILES,
             EXPERT_FILES,
@@ -854,7 +859,7 @@ PURGE_SPACES = event(
 WRITE_AUDIT_LOG = event("write_audit_log", Grants(reads=("removal",), writes=("audit",)), timeout_seconds=120)
 PUBLISH_WEBHOOK_EVENTS = event(
     "publish_webhook_events",
-    Grants(reads=("webhook_endpoint",), writes=("webhook_delivery",), queues_webhooks=True),
+    Grants(reads=("webhook_endpoint",), writes=DELIVERIES, queues_webhooks=True),
     timeout_seconds=120,
 )
 # This function also stores since when an endpoint fails, and disables it.
@@ -862,7 +867,7 @@ DELIVER_WEBHOOKS = event(
     "deliver_webhooks",
     Grants(
         reads=("space", "webhook_endpoint_secret"),
-        writes=("webhook_endpoint", "webhook_delivery"),
+        writes=("webhook_endpoint", *DELIVERIES),
         queues_webhooks=True,
     ),
     repeats_itself=True,

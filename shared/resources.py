@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shared.connectors.storage import ConnectorStorages
     from shared.dynamodb.large_values import LargeValues
     from shared.dynamodb.table import Table
+    from shared.evaluations.boards import Boards
     from shared.evaluations.due import DueEvaluations
     from shared.evaluations.store import Evaluations
     from shared.http.authentication import Authentication
@@ -235,6 +236,12 @@ class Resources(Clients):
         from shared.evaluations.store import Evaluations
 
         return Evaluations(self.table, self.clock, self.job_limits)
+
+    @cached_property
+    def boards(self) -> "Boards":
+        from shared.evaluations.boards import Boards
+
+        return Boards(self.table, self.large_values)
 
     @cached_property
     def due_evaluations(self) -> "DueEvaluations":

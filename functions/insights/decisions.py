@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from functions.insights.early_checkpoints import EarlyCheckpoints
+from shared.checkpoints.lineages import Lineages
 from shared.clock import Clock
 from shared.decisions.arbitration import Contender
 from shared.decisions.customers import CustomerDecider
@@ -27,16 +29,19 @@ from shared.models.insight import (
     RankedOffer,
     ScoreSource,
 )
+from shared.models.lineage import DecisionLineage
 from shared.models.persona import Persona
+from shared.space_binding import aside
 
 
 @dataclass(frozen=True)
 class Winner:
-    """The action to offer, with its propensity and the explanation of the propensity."""
+    """The action to offer, with its propensity, the explanation of the propensity, and what they rest on."""
 
     action: Action
     propensity: Propensity
-    explained: Explained | None = None
+    explained: Explained | None
+    lineage: DecisionLineage
 
     @property
     def band(self) -> int | None:
@@ -66,9 +71,19 @@ class Decision:
 
 
 class Decider:
-    def __init__(self, table: Table, insights: Insights, propensities: PropensityScorer, clock: Clock) -> None:
+    def __init__(
+        self,
+        table: Table,
+        insights: Insights,
+        checkpoints: EarlyCheckpoints,
+        propensities: PropensityScorer,
+        lineages: Lineages,
+        clock: Clock,
+    ) -> None:
         self._personas = Repository(table, Persona, kind="persona", clock=clock)
+        self._checkpoints = checkpoints
         self._propensities = propensities
+        self._lineages = lineages
         self._customers = CustomerDecider(insights.ledger, propensities)
         self._moments = Moments(table, clock)
 
@@ -76,9 +91,12 @@ class Decider:
         """Decides which action to offer. Raises ValidationFailedError for an unknown action or too many actions."""
         moment = self._moments.read(space_id, request.actions)
         client, experiments = self._client(space_id, request, moment.policy), moment.experiments
-        (decided,) = self._customers.decide(space_id, moment, [client])
+        with self._checkpoints.begun(space_id, moment.actions):
+            (decided,) = self._customers.decide(space_id, moment, [client])
         rules, ranking, propensities = decided.rules, decided.ranking(0), decided.propensities_of(0)
-        explained = self._explained(client, propensities, ranking, request)
+        with aside(self._lineage, space_id, ranking, propensities) as tracing:
+            explained = self._explained(client, propensities, ranking, request)
+            lineage = tracing.result()
         by_id = {action.id: action for action in rules.actions}
         candidates = [
             _scored(by_id[each.action_id], each, propensities[each.action_id], rank, ranking[0], rules.arbitration)
@@ -109,7 +127,7 @@ class Decider:
         top = [(by_id[each.action_id], each) for each in ranking[: request.top or 0]]
         return replace(
             decision,
-            winner=Winner(best, propensities[best.id], explained[model.id] if model else None),
+            winner=Winner(best, propensities[best.id], explained[model.id] if model else None, lineage),
             offers=[_offer(at, *each, engagement.usable_channels(each[0])) for at, each in enumerate(top, start=1)],
             # A reserved contact has its channel before any text is written.
             channels=usable[:1] if request.reserve else usable,
@@ -130,6 +148,15 @@ class Decider:
                 facts = {"name": persona.name, "birthdate": persona.birthdate, "notes": persona.notes}
                 return Client.of_persona(persona.id, persona.data or {}, facts, policy.client_keys)
         return Client.of(given, policy.client_keys)
+
+    def _lineage(
+        self, space_id: str, ranking: Sequence[Contender], propensities: Mapping[str, Propensity]
+    ) -> DecisionLineage:
+        """Returns what a decision for the best action rests on."""
+        if not ranking:
+            return DecisionLineage()
+        best = ranking[0].action_id
+        return self._lineages.of_decision(space_id, best, propensities[best].checkpoint)
 
     def _explained(
         self,

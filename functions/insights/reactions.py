@@ -8,7 +8,7 @@ from shared.clock import Clock
 from shared.connectors.storage import DOWNLOAD_LIFETIME, ConnectorStorages
 from shared.dynamodb.repository import Repository, cursor_id
 from shared.dynamodb.table import Table
-from shared.errors import ConflictError, ValidationFailedError
+from shared.errors import ConflictError, NotFoundError, ValidationFailedError
 from shared.insights.ledger import require_past
 from shared.insights.store import ACTION_COLUMN, EXPORTS_FOLDER, TARGET, Counts, Insights
 from shared.models.action import Action
@@ -29,6 +29,10 @@ from shared.spaces.members import SpaceContext
 
 EXPORT_ROWS = 10_000
 EXPORT_BYTES = 32 * 2**20
+_OFFERS_OF_RUNS = (
+    "Offers of decision runs have no insights, and reactions to them can't be reported. Report what became of a "
+    "contact_id with POST /contacts."
+)
 
 
 class ReactionService:
@@ -40,10 +44,15 @@ class ReactionService:
         self._clock = clock
 
     def react(self, context: SpaceContext, insight_id: str, request: ReactionCreate) -> InsightReaction:
-        """Records a reaction. Raises ValidationFailedError for a time in the future."""
+        """Records a reaction. Raises ValidationFailedError for a time in the future, and NotFoundError."""
         if request.occurred_at is not None:
             require_past(request.occurred_at, self._clock())
-        return self._insights.react(context.space_id, insight_id, context.user_id, request)
+        try:
+            return self._insights.react(context.space_id, insight_id, context.user_id, request)
+        except NotFoundError as error:
+            if self._insights.stored(context.space_id, insight_id) is not None:
+                raise
+            raise NotFoundError(f"{error.message} {_OFFERS_OF_RUNS}") from None
 
     def acceptance_rates(self, context: SpaceContext, after: str, limit: int) -> Page[ActionAcceptance]:
         """Returns the acceptance rates of the space's actions, newest action first."""

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Request, Response
 
 from functions.insights.decisions import Decider
+from functions.insights.early_checkpoints import EarlyCheckpoints
 from functions.insights.experiment_service import ExperimentService
 from functions.insights.policies import PolicyService
 from functions.insights.reactions import ReactionService
@@ -38,8 +39,9 @@ _scorers = Scorers()
 
 async def _service(resources: CurrentResources) -> InsightService:
     table, insights, clock = resources.table, resources.insights, resources.clock
-    propensities = PropensityScorer(CheckpointAliases(table, clock), resources.s3, _scorers, insights)
-    decider = Decider(table, insights, propensities, clock)
+    checkpoints = EarlyCheckpoints(CheckpointAliases(table, clock))
+    propensities = PropensityScorer(checkpoints, resources.s3, _scorers, insights)
+    decider = Decider(table, insights, checkpoints, propensities, resources.lineages, clock)
     return InsightService(insights, decider, resources.language_models, resources.lineages, clock)
 
 

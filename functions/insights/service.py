@@ -21,7 +21,7 @@ from shared.llm.language_models import Caller, LanguageModelAccess
 from shared.models.action import Action
 from shared.models.contact import ContactStatus
 from shared.models.insight import FinishReason, Insight, InsightCreate, InsightPolicy, Wording
-from shared.models.lineage import Lineage
+from shared.models.lineage import DecisionLineage, Lineage
 from shared.spaces.members import SpaceContext
 
 _UNWRITTEN = UnavailableError("The text is being written. Get the insight again in half a minute.")
@@ -171,15 +171,13 @@ class InsightService:
         also: Sequence[Write] = (),
     ) -> Insight:
         client, winner = decision.client, decision.winner
-        checkpoint = winner.propensity.checkpoint if winner else None
-        lineage = self._lineages.of_decision(context.space_id, insight.action_id, checkpoint)
         return self._insights.create(
             context.space_id,
             insight,
             client.key,
             client.features,
             winner.band if winner else None,
-            lineage,
+            winner.lineage if winner else DecisionLineage(),
             idempotency,
             group=winner.action.group or None if winner else None,
             correlation_id=correlation_id,

@@ -20,7 +20,7 @@ router = GroupRouter("leaderboards")
 
 
 async def _service(resources: CurrentResources) -> LeaderboardService:
-    return LeaderboardService(Scores(resources.table), Benchmarks(resources.table))
+    return LeaderboardService(Scores(resources.table), resources.boards, Benchmarks(resources.table))
 
 
 def _split(values: list[str]) -> list[str]:

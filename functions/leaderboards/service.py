@@ -11,6 +11,7 @@ from functions.leaderboards.shared_ranks import COMPARED_ROWS, RankedPlace, Repl
 from shared.dynamodb.repository import cursor_id
 from shared.errors import Detail, InvalidCursorError, ValidationFailedError
 from shared.evaluations.benchmarks import Benchmarks, KnownBenchmark
+from shared.evaluations.boards import Boards
 from shared.evaluations.scores import Ranking, Score, ScoreEntry, Scores
 from shared.models.base import Page, format_timestamp
 from shared.models.job import LOWER_IS_BETTER, MetricName
@@ -56,8 +57,9 @@ class Order(NamedTuple):
 
 
 class LeaderboardService:
-    def __init__(self, scores: Scores, benchmarks: Benchmarks) -> None:
+    def __init__(self, scores: Scores, boards: Boards, benchmarks: Benchmarks) -> None:
         self._scores = scores
+        self._all_results = boards
         self._benchmarks = benchmarks
 
     def list_rows(self, context: SpaceContext, query: LeaderboardQuery) -> Page[LeaderboardRow]:
@@ -191,9 +193,7 @@ class LeaderboardService:
         metric = query.metric or DEFAULT_METRIC
 
         def read(benchmark: KnownBenchmark) -> Board:
-            entries = self._scores.entries(
-                context.space_id, benchmark.id, benchmark.revision, metric, describe=query.is_filtered
-            )
+            entries = self._all_results.entries(context.space_id, benchmark.id, benchmark.revision, metric)
             return Board(benchmark, {entry.checkpoint_id: entry for entry in entries})
 
         with BoundThreads(PARALLEL_READS) as pool:

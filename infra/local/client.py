@@ -73,7 +73,7 @@ class ApiClient:
             yield from page["data"]
             if not page["has_more"]:
                 return
-            after = page["data"][-1]["id"]
+            after = page.get("next_after") or page["data"][-1]["id"]
 
     def upload(self, connector_id: str, files: Mapping[str, bytes | Path]) -> None:
         """Uploads files to a managed connector with presigned POST requests."""

@@ -1,6 +1,6 @@
 """Stores the audit log: one row for each write of an entity, from the records of the table's stream.
 
-Rows live under ``audit#<space>``, with an entry for each thing that they are asked for by; the sort key is the id of
+Rows live under ``audit#<space>``, with an entry in each list that they are asked for by; the sort key is the id of
 the write, so that a repeated record makes no second row. A row is never written again. The rows of a space form a
 chain (see ``chain``): ``audit#<space>#chain`` lists them in its order, and ``audit#<space>#head`` is its end. Rows
 disappear after the retention by their ``expires_at``; the end stays.
@@ -10,17 +10,18 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial, reduce
+from functools import partial
 from itertools import islice
-from operator import and_
 from typing import Any
 
-from boto3.dynamodb.conditions import Attr, ConditionBase
+from boto3.dynamodb.conditions import Attr
 from boto3.dynamodb.conditions import Key as KeyCondition
 
 from shared.audit.chain import Link, problems
 from shared.clock import Clock
 from shared.dynamodb.repository import cursor_id
+from shared.dynamodb.schemas import version_of
+from shared.dynamodb.searches import search
 from shared.dynamodb.table import Item, Key, Table, Write, put, repeat_on_conflict
 from shared.dynamodb.time_ordered_ids import ids_within, made_at
 from shared.dynamodb.write_markers import REMOVAL, WRITE_MARKER, read_write_marker, removal_key
@@ -63,6 +64,8 @@ _PERSONAL = {
     "persona": {"birthdate", "data", "name", "notes"},
 }
 _ASKED_FOR = ("entity_id", "api_key_id", "actor", "entity")
+# What the lists of rows are made for, the narrowest first. A key belongs to one actor, and an id has few rows.
+_LISTS = (("entity_id",), ("api_key_id", "entity"), ("actor", "entity"), ("api_key_id",), ("actor",), ("entity",))
 
 
 @dataclass(frozen=True)
@@ -147,28 +150,26 @@ class AuditLogs:
     def list_after(self, space_id: str, filters: AuditFilters, after: str, limit: int) -> AuditPage:
         """Returns the rows that match, newest first. Raises InvalidCursorError."""
         wanted, last = filters.wanted, cursor_id(after)
-        # The narrowest partition; the other filters are checked row by row.
-        narrowest = next(iter(wanted), None)
-        pk = f"audit#{space_id}" if narrowest is None else _partition(space_id, narrowest, wanted[narrowest])
-        others = {name: value for name, value in wanted.items() if name != narrowest}
+        # The narrowest list; the other filters are checked row by row.
+        listed = next((names for names in _LISTS if wanted.keys() >= set(names)), ())
+        pk = _partition(space_id, listed, wanted) if listed else f"audit#{space_id}"
+        others = {name: value for name, value in wanted.items() if name not in listed}
         oldest = self._clock() - self._retention
         period = partial(ids_within, max(filters.start_date or oldest, oldest), filters.end_date)
-        names = ("SK", *others)
-        counted = list(self._table.query(pk, condition=period(), limit=COUNTED_ROWS + 1, attributes=names))
-        count = sum(all(item.get(name) == value for name, value in others.items()) for item in counted[:COUNTED_ROWS])
-        ids = list(self._ids(pk, period(before=last), others, limit + 1))
+        read = partial(self._table.query, pk, attributes=("SK", *others))
+
+        def matches(entry: Item) -> bool:
+            return all(entry.get(name) == value for name, value in others.items())
+
+        counted = list(read(condition=period(), limit=COUNTED_ROWS + 1))
+        found = search(partial(read, condition=period(before=last)), matches, limit)
         return AuditPage(
-            count=count,
-            data=[_load(row) for row in self._rows(space_id, ids[:limit])],
-            has_more=len(ids) > limit,
+            count=sum(map(matches, counted[:COUNTED_ROWS])),
+            data=[_load(row) for row in self._rows(space_id, [item["SK"] for item in found.items])],
+            has_more=found.has_more,
+            next_after=found.next_after,
             count_capped=len(counted) > COUNTED_ROWS,
         )
-
-    def _ids(self, pk: str, period: ConditionBase, others: dict[str, str], limit: int) -> Iterator[str]:
-        filters: list[ConditionBase] = [Attr(name).eq(value) for name, value in others.items()]
-        kept = reduce(and_, filters) if filters else None
-        found = self._table.query(pk, condition=period, filter=kept, attributes=("SK",))
-        return (item["SK"] for item in islice(found, limit))
 
     def _rows(self, space_id: str, ids: Sequence[str]) -> list[Item]:
         """Returns the rows that still exist, in this order."""
@@ -252,9 +253,18 @@ def _append_writes(space_id: str, head: Item | None, rows: Sequence[Item], end: 
 def _entries(space_id: str, row: Item) -> Iterator[Item]:
     """Yields the entries by which a row is found. They hold what lists filter by."""
     known = {name: row[name] for name in (*_ASKED_FOR, "expires_at") if row.get(name)}
-    for name in _ASKED_FOR:
-        if row.get(name):
-            yield {**Key(_partition(space_id, name, row[name]), row["id"]).values, **known}
+    for names in _LISTS:
+        if known.keys() >= set(names):
+            yield {**Key(_partition(space_id, names, known), row["id"]).values, **known}
+
+
+def missing_entries(item: Item) -> list[Write]:
+    """Returns the writes of the entries that a row of the first version has not."""
+    kind, _, space_id = item["PK"].partition("#")
+    if kind != "audit" or "#" in space_id or version_of(item) > 1:
+        return []
+    entries = [entry for entry in _entries(space_id, item) if "+" in entry["PK"].split("#")[2]]
+    return [put(Key(entry.pop("PK"), entry.pop("SK")), entry) for entry in entries]
 
 
 def _head_key(space_id: str) -> Key:
@@ -273,8 +283,11 @@ def _problem(sequence: int, text: str) -> AuditProblem:
     return AuditProblem(sequence=sequence, problem=text)
 
 
-def _partition(space_id: str, name: str, value: str) -> str:
-    return f"audit#{space_id}#{name}#{value}"
+def _partition(space_id: str, names: Sequence[str], values: Mapping[str, str]) -> str:
+    """Returns the list of the rows with these values. Values may hold any character."""
+    chosen = [values[name] for name in names]
+    value = chosen[0] if len(chosen) == 1 else json.dumps(chosen, ensure_ascii=False)
+    return f"audit#{space_id}#{'+'.join(names)}#{value}"
 
 
 def _changed(before: Item, after: Item) -> list[str]:

@@ -1,9 +1,9 @@
 """Chats and their turns: a turn is an item of its own, so that adding one costs the same at any length of the chat."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
+from functools import partial
 from typing import Any
 
 from boto3.dynamodb.conditions import Attr, ConditionBase
@@ -13,20 +13,19 @@ from shared.clock import Clock, new_id, utc_now
 from shared.dynamodb.cleanup_list import CleanupList
 from shared.dynamodb.large_values import LargeValues
 from shared.dynamodb.repository import Idempotency, Repository, cursor_id
+from shared.dynamodb.searches import SEARCHED_AT_ONCE, search
 from shared.dynamodb.table import Item, Key, Table, TransactionFailedError, Write, put
 from shared.errors import ConflictError
-from shared.models.base import Deleted, Page
+from shared.models.base import Deleted, SearchedPage
 from shared.models.chat import Chat, ChatCompletion, Message
 
 ANSWER_KEPT_FOR = timedelta(hours=24)
-# A name filter counts among so many chats at most; with more of them the count is capped, and says so.
-SEARCHED_CHATS = 5000
 TURNS_AT_ONCE = 500
 _LISTED = tuple(name for name in (*Chat.model_fields, "PK", "SK") if name != "last_response")
 
 
-class ChatPage(Page[Chat]):
-    count_capped: bool = False
+class ChatPage(SearchedPage[Chat]):
+    """A page of chats."""
 
 
 class StoredChat(Chat):
@@ -79,23 +78,26 @@ class Chats:
         """Returns chats without messages, newest first. ``name`` is any part of the name, in upper or lower case."""
         if not name:
             page = self._chats.list_after(space_id, after, limit)
-            return ChatPage(count=page.count, data=[_listed(chat) for chat in page.data], has_more=page.has_more)
-        last = cursor_id(after)
+            last_id = page.data[-1].id if page.has_more else None
+            return ChatPage(
+                count=page.count, data=[_listed(chat) for chat in page.data], has_more=page.has_more, next_after=last_id
+            )
+        last, part = cursor_id(after), name.casefold()
         older = KeyCondition("SK").lt(last) if last is not None else None
-        found = list(islice(self._named(space_id, name, older), limit + 1))
-        newest = self._table.query(f"chat#{space_id}", limit=SEARCHED_CHATS + 1, attributes=("name",))
-        searched = [item["name"] for item in newest]
-        return ChatPage(
-            count=sum(name.casefold() in each.casefold() for each in searched[:SEARCHED_CHATS]),
-            data=[_listed(self._chats.load(item)) for item in found[:limit]],
-            has_more=len(found) > limit,
-            count_capped=len(searched) > SEARCHED_CHATS,
-        )
+        read = partial(self._table.query, f"chat#{space_id}")
 
-    def _named(self, space_id: str, name: str, condition: ConditionBase | None) -> Iterator[Item]:
-        """Returns the chats with this text in their name, newest first, by reading the table page by page."""
-        items = self._table.query(f"chat#{space_id}", attributes=_LISTED, condition=condition)
-        return (item for item in items if name.casefold() in item["name"].casefold())
+        def matches(item: Item) -> bool:
+            return part in item["name"].casefold()
+
+        found = search(partial(read, condition=older, attributes=_LISTED), matches, limit)
+        newest = list(read(limit=SEARCHED_AT_ONCE + 1, attributes=("name",)))
+        return ChatPage(
+            count=sum(map(matches, newest[:SEARCHED_AT_ONCE])),
+            data=[_listed(self._chats.load(item)) for item in found.items],
+            has_more=found.has_more,
+            next_after=found.next_after,
+            count_capped=len(newest) > SEARCHED_AT_ONCE,
+        )
 
     def answered(self, space_id: str, idempotency: Idempotency) -> ChatCompletion | None:
         """Returns the answer to the first request with this key, if there was one.

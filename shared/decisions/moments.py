@@ -14,6 +14,7 @@ from shared.models.action import Action, ActionStatus
 from shared.models.action_group import ActionGroup
 from shared.models.experiment import Experiments
 from shared.models.insight import CANDIDATES_LIMIT, InsightPolicy
+from shared.space_binding import aside
 
 # The most actions that are read to find the active actions.
 ACTIONS_LIMIT = 5000
@@ -43,9 +44,10 @@ class Moments:
         Raises ValidationFailedError for an unknown action or too many actions.
         """
         keys = policy_key(space_id), experiments_key(space_id)
-        found = self._table.get_many(keys)
+        with aside(self._table.get_many, keys) as reading:
+            actions = self._candidates(space_id, action_ids)
+            found = reading.result()
         policy, experiments = (found.get(key, {}) for key in keys)
-        actions = self._candidates(space_id, action_ids)
         groups = self._groups.get_many(space_id, {action.group for action in actions if action.group})
         return Moment(
             self._clock(),

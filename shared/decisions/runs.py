@@ -194,7 +194,7 @@ class DecisionWork:
         return pl.DataFrame({**values, **self._options(decided)}, schema=self.schema)
 
     def _version(self, history: History) -> int:
-        """Returns the version that a reservation requires. The reservation reads what is newer again."""
+        """Returns the version that a reservation requires. What is newer than the moment needs another look."""
         return CHANGED if history.since(self._offers.moment.now + timedelta.resolution) else history.version
 
     def _sources(self, decided: Decided) -> list[bytes]:

@@ -30,10 +30,18 @@ ENTITIES: Upgrades = dict.fromkeys(
         "insight_reaction", "invite", "invite_email", "job", "limit_usage", "member", "membership", "object",
         "persona", "persona_key", "persona_upload", "prediction", "prediction_part", "removal", "run_erasure",
         "run_output", "scan", "schema_drift", "score", "space", "space_usage", "training", "user", "webhook",
-        "webhook_delivery", "webhook_endpoint", "webhook_endpoint_secret",
+        "webhook_delivery", "webhook_delivery_index", "webhook_endpoint", "webhook_endpoint_secret",
     ),
     _NO_STEPS,
 )  # fmt: skip
+
+
+def _with_entries(item: dict[str, Any]) -> dict[str, Any]:
+    """Returns an item that the migration gave its entries in new lists. The item itself has not changed."""
+    return item
+
+
+ENTITIES = {**ENTITIES, "audit": (_with_entries,), "webhook_delivery": (_with_entries,)}
 LOGS: Upgrades = dict.fromkeys(
     ("log", "log_correlation", "log_counted", "log_model", "log_rollup", "log_tag", "log_text", "log_user"), _NO_STEPS
 )

@@ -6,12 +6,13 @@ order of the values. Entries without a value come last, so that the index lists 
 ``score#<space>#<benchmark>#<metric>#count``, ``<revision>#<digits>#<value>``: the number of entries with values that
 begin with these digits. A rank needs only a few of these counters, also on a large leaderboard.
 ``score#<space>#benchmarks``, ``<benchmark>``: the benchmarks with results.
+``boards`` describes where lists find the results that no index orders.
 """
 
 import math
 import struct
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -35,7 +36,12 @@ COUNTED_DIGITS = (4, 6, 8, 16)
 LISTED_WARNINGS = 10
 _SIGN = 1 << 63
 _ALL = (1 << 64) - 1
-_CHECKPOINT_FIELDS = ("name", "training_id", "architecture", "created_at")
+CHECKPOINT_FIELDS = ("name", "training_id", "architecture", "created_at")
+
+
+def recent_partition(space_id: str, benchmark_id: str) -> str:
+    """Returns the partition of the results that the benchmark's board has not yet (see ``boards``)."""
+    return f"score#{space_id}#{benchmark_id}#recent"
 
 
 def encode_value(value: float | None) -> str:
@@ -72,7 +78,7 @@ UNKNOWN = Uncertainty({}, {})
 
 
 class ScoreEntry(NamedTuple):
-    """A checkpoint's value of one metric on one benchmark. The other fields are filled only on request."""
+    """A checkpoint's value of one metric on one benchmark. Entries of a page have no other fields."""
 
     checkpoint_id: str
     value: float | None
@@ -159,7 +165,7 @@ class Scores:
         before = _score(found) if found else None
         if before and before.revision > revision:
             return []
-        checkpoint_values = {name: getattr(checkpoint, name) for name in _CHECKPOINT_FIELDS}
+        checkpoint_values = {name: getattr(checkpoint, name) for name in CHECKPOINT_FIELDS}
         values: Item = {
             **checkpoint_values,
             "revision": revision,
@@ -177,6 +183,10 @@ class Scores:
         return [
             put(key, values, unchanged),
             put(Key(f"score#{space_id}#benchmarks", benchmark_id), {}),
+            put(
+                Key(recent_partition(space_id, benchmark_id), checkpoint.id),
+                {name: values[name] for name in (*CHECKPOINT_FIELDS, "revision", "metrics", "version")},
+            ),
             *(put(entry, checkpoint_values) for entry in sorted(entries, key=str)),
             *(delete(entry) for entry in sorted(outdated.keys() - entries.keys(), key=str)),
             *(
@@ -191,20 +201,16 @@ class Scores:
         items = self._table.query(f"score#{space_id}#benchmarks", limit=limit, attributes=["SK"])
         return [item["SK"] for item in items]
 
-    def entries(
-        self, space_id: str, benchmark_id: str, revision: int, metric: MetricName, *, describe: bool = False
-    ) -> list[ScoreEntry]:
-        """Returns the entries of all checkpoints that were measured at this revision, highest value first.
-
-        ``describe`` also fills the fields by which checkpoints are filtered.
-        """
+    def entries(self, space_id: str, benchmark_id: str, revision: int, metric: MetricName) -> list[ScoreEntry]:
+        """Returns the entries of all checkpoints that were measured at this revision, highest value first."""
         ranking = Ranking(space_id, benchmark_id, revision, metric)
-        items = self._table.query(
-            ranking.partition,
-            condition=KeyCondition("SK").begins_with(ranking.sort_key("")),
-            attributes=("SK", *_CHECKPOINT_FIELDS) if describe else ("SK",),
-        )
-        return [_entry(item) for item in items]
+        condition = KeyCondition("SK").begins_with(ranking.sort_key(""))
+        return [_entry(item) for item in self._table.query(ranking.partition, condition=condition)]
+
+    def all_entries(self, space_id: str, benchmark_id: str, metric: MetricName) -> Iterator[tuple[int, ScoreEntry]]:
+        """Yields the entries of all checkpoints, with the revision at which each was measured."""
+        for item in self._table.query(Ranking(space_id, benchmark_id, 0, metric).partition):
+            yield int(item["SK"].partition("#")[0]), _entry(item)
 
     def page(
         self, ranking: Ranking, limit: int, *, descending: bool, after: tuple[float | None, str] | None = None
@@ -320,7 +326,7 @@ def _entries(
 
 def _entry(item: Item) -> ScoreEntry:
     _, value, checkpoint_id = item["SK"].split("#")
-    described = {name: item[name] for name in _CHECKPOINT_FIELDS if name in item}
+    described = {name: item[name] for name in CHECKPOINT_FIELDS if name in item}
     return ScoreEntry(checkpoint_id, decode_value(value), **described)
 
 
@@ -342,5 +348,5 @@ def _score(item: Item) -> Score:
         uncertainty=Uncertainty(
             _models(Interval, item.get("intervals", {})), _models(Resample, item.get("resamples", {}))
         ),
-        **{name: item[name] for name in _CHECKPOINT_FIELDS},
+        **{name: item[name] for name in CHECKPOINT_FIELDS},
     )

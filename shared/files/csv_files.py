@@ -31,6 +31,7 @@ from shared.files.errors import UnreadableFileError
 from shared.files.formats import PlainFile
 from shared.files.limits import ReadLimits
 from shared.files.notes import notes_of
+from shared.files.records import split
 from shared.files.sources import (
     POLARS_ERRORS,
     Expressions,
@@ -38,7 +39,14 @@ from shared.files.sources import (
     sample_rows,
 )
 from shared.files.stated_types import StatedTypes
-from shared.files.structure import Structure, check_lengths, check_structure, has_stray_marks, with_line_feeds
+from shared.files.structure import (
+    Structure,
+    check_lengths,
+    check_structure,
+    has_stray_marks,
+    note_total,
+    with_line_feeds,
+)
 from shared.files.value_notes import EARLIEST_YEAR, ValueNotes
 from shared.models.reading import ReadOptions, WarningCode
 
@@ -77,6 +85,7 @@ class CsvSource(TextSource):
         self._mixed: dict[str, TypeReading] = {}
         # Columns with a year before 1000.
         self._early: list[str] = []
+        note_total(self.plain.path, self._dialect.marks, self.notes)
         if has_stray_marks(self.plain.path, self._dialect):
             self._check_structure()
         try:
@@ -250,6 +259,7 @@ class CsvSource(TextSource):
                 checks.append((is_long | raw.str.starts_with("+")).any().alias(f"{name}\ni"))
         if self._structure is None:
             checks.append(pl.col(_RAW + self._dialect.columns[-1]).null_count().alias("\nlast"))
+            checks.extend(self._check_of_headers())
         unnamed = [name for name in self._dialect.unnamed if name in self._left_out]
         checks.extend(pl.col(_RAW + name).is_not_null().any().alias(f"{name}\nu") for name in unnamed)
         checks.extend(
@@ -259,10 +269,22 @@ class CsvSource(TextSource):
         )
         return checks
 
+    def _check_of_headers(self) -> list[pl.Expr]:
+        """Returns an aggregate that shows whether a row may repeat the header, as in files that were joined.
+
+        In such a file no column is left that polars parses as numbers, because their names are none.
+        """
+        header, columns = self._dialect.header_text, self._dialect.columns
+        if header is None or any(self._readings[name].is_native for name in self._plain_columns):
+            return []
+        names = split(header, self._dialect.marks, is_lenient=True).fields
+        ends = ((columns[0], names[0]), (columns[-1], names[-1]))
+        return [pl.all_horizontal(pl.col(_RAW + column) == name for column, name in ends).any().alias("\nheader")]
+
     def _passes(self, facts: dict[str, Any]) -> bool:
         """Returns whether the guesses hold, and corrects those that do not."""
         # A short row has nulls at its end. Only the lines distinguish it from a row with empty fields.
-        if facts.get("\nlast") and self._check_structure().path != self.plain.path:
+        if (facts.get("\nlast") or facts.get("\nheader")) and self._check_structure().path != self.plain.path:
             self._guess_types()
             return False
         early = [name for name in self._names if facts.get(f"{name}\ny")]

@@ -16,7 +16,7 @@ from typing import IO, BinaryIO
 
 import polars as pl
 
-from shared.files.cells import is_missing
+from shared.files.cells import is_missing, kind_of
 from shared.files.dialects import Dialect
 from shared.files.errors import UnreadableFileError
 from shared.files.formats import CHUNK_BYTES, PlainFile, has_byte
@@ -90,18 +90,42 @@ def has_stray_marks(path: Path, dialect: Dialect) -> bool:
 
 def last_total(path: Path, marks: Marks) -> str | None:
     """Returns the last line if it has totals of the columns and not the values of a row."""
+    line, cells = _last_line(path, marks)
+    return line if _names_total(cells) and any(is_missing(cell) for cell in cells) else None
+
+
+def note_total(path: Path, marks: Marks, notes: ReadNotes) -> None:
+    """Warns of a last line that may have totals, but has a value in each column, as a row has."""
+    line, cells = _last_line(path, marks)
+    if _names_total(cells) and all(kind_of(cell) == "number" for cell in cells[1:]):
+        notes.warn(
+            WarningCode.VALUE,
+            "The last line looks like totals, but has as many values as a row and was read as one. Delete it if it is "
+            f"none: {_shown(line)}",
+            line=_number_of_last_line(path),
+        )
+
+
+def _last_line(path: Path, marks: Marks) -> tuple[str, list[str]]:
+    """Returns the last line that is not blank, and its cells."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL_BYTES))
         lines = file.read().decode("utf-8", "replace").splitlines()
     last = next((line for line in reversed(lines) if line.strip()), "")
-    cells = [cell.strip() for cell in split(last, marks, is_lenient=True).fields]
+    return last, [cell.strip() for cell in split(last, marks, is_lenient=True).fields]
+
+
+def _number_of_last_line(path: Path) -> int:
+    number = last = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            last = number if line.strip() else last
+    return last
+
+
+def _names_total(cells: list[str]) -> bool:
     first = next((cell for cell in cells if cell), "")
-    is_total = (
-        len(cells) > 1
-        and (_TOTAL.fullmatch(first.rstrip(": ")) or _TOTAL_OF.match(first))
-        and any(is_missing(cell) for cell in cells)
-    )
-    return last if is_total else None
+    return len(cells) > 1 and bool(_TOTAL.fullmatch(first.rstrip(": ")) or _TOTAL_OF.match(first))
 
 
 def check_lengths(path: Path, limits: ReadLimits) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from shared.models.base import Model, Page, Timestamp
+from shared.models.base import Model, SearchedPage, Timestamp
 
 
 class AuditAction(StrEnum):
@@ -32,8 +32,8 @@ class AuditLog(Model):
     after: dict[str, Any] = Field(description="the changed fields after the write; all fields of a new entity")
 
 
-class AuditPage(Page[AuditLog]):
-    count_capped: bool = Field(default=False, description="whether `count` covers only the period's newest 1000 rows")
+class AuditPage(SearchedPage[AuditLog]):
+    """A page of the audit log."""
 
 
 class AuditFormat(StrEnum):

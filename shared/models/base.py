@@ -118,3 +118,14 @@ class Page(Model, Generic[T]):
     count: int
     data: list[T]
     has_more: bool
+
+
+class SearchedPage(Page[T]):
+    """A page of a list that is searched row by row, at most 1,000 rows a request."""
+
+    next_after: str | None = Field(
+        default=None,
+        description="the `after` of the next page; with a filter, a page may have fewer rows than `limit`, or none, "
+        "although there are more: go on while `has_more` is true",
+    )
+    count_capped: bool = Field(default=False, description="whether `count` covers only the newest 1000 rows")

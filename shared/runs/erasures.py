@@ -13,7 +13,7 @@ from shared.models.base import parse_timestamp
 from shared.models.job_reference import JobKind
 from shared.runs.plans import KEPT
 
-# A run may be restarted until its plan is deleted, and then takes as long as its workflow may.
+# A run may be restarted for this time, and then takes as long as its workflow may.
 REMEMBERED = KEPT + JobKind.DECISION_RUN.longest + timedelta(days=1)
 _CLOCKS_DIFFER = timedelta(minutes=1)
 

@@ -58,22 +58,23 @@ class PredictionWork:
             kept[list(unread)] = False
             rows, matrix = rows.filter(pl.Series(kept)), matrix[kept]
         probabilities = self._scorer.probabilities(matrix) if len(matrix) else np.empty(0)
-        labels = np.array([checkpoint.negative_label, checkpoint.positive_label])
+        is_positive = pl.Series(probabilities >= checkpoint.threshold, dtype=pl.Boolean)
+        positive, negative = (pl.lit(label) for label in (checkpoint.positive_label, checkpoint.negative_label))
         table = pl.DataFrame(
             {
                 "client_key": _client_keys(rows, self._settings.key_columns),
                 "probability": probabilities,
-                "label": labels[(probabilities >= checkpoint.threshold).astype(np.intp)].tolist(),
+                "label": pl.select(pl.when(is_positive).then(positive).otherwise(negative)).to_series(),
                 **self._explanations(matrix),
             },
             schema=SCHEMA,
         )
         return BatchOutcome(table, refused)
 
-    def _explanations(self, matrix: "Matrix") -> dict[str, pl.Series | list[None]]:
+    def _explanations(self, matrix: "Matrix") -> dict[str, pl.Series]:
         if not self._settings.contributions:
-            nothing = [None] * len(matrix)
-            return {"base_value": nothing, "contributions": nothing, "reasons": nothing}
+            names = ("base_value", "contributions", "reasons")
+            return {name: pl.repeat(None, len(matrix), dtype=SCHEMA[name], eager=True) for name in names}
         found = self._scorer.explain(matrix) if len(matrix) else []
         ordered = [sorted(each.contributions.items(), key=lambda one: (-abs(one[1]), one[0])) for each in found]
         contributions = [[{"column": name, "contribution": value} for name, value in each] for each in ordered]

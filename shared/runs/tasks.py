@@ -100,6 +100,9 @@ class TaskWorker:
             columns = work.columns(list(source.frame().collect_schema()))
             for some in _following_each_other(todo):
                 for part in self._parts(source, columns, task, some, work):
+                    # What is left of a run that has ended may be removed by now.
+                    if self._runs.has_ended(self._plan.space_id, self._run_id):
+                        return
                     self._finish(part, work, path.parent)
                     if self._is_over():
                         return

@@ -20,7 +20,7 @@ from tests.faults.emulated_platform import EmulatedPlatform
 from tests.faults.external_services import WebhookPath
 from tests.faults.stored_items import StoredItems, read_items, read_keys, read_running_jobs
 from tests.fixtures.audit import Stream, deliver
-from tests.fixtures.aws import BUCKET, LOGS_TABLE, TABLE, state_machine_arn
+from tests.fixtures.aws import BUCKET, LOGS_TABLE, TABLE, WORKFLOWS, state_machine_arn
 
 REPEATED_RECORDS = 20
 
@@ -68,7 +68,7 @@ def reconcile(platform: EmulatedPlatform, resources: Resources, *, ends: bool = 
 
 def end_executions() -> None:
     client = boto3.client("stepfunctions")
-    for workflow in ("training", "evaluation", "connector-scan"):
+    for workflow in WORKFLOWS:
         found = client.list_executions(stateMachineArn=state_machine_arn(workflow), statusFilter="RUNNING")
         for execution in found["executions"]:
             client.stop_execution(executionArn=execution["executionArn"], error="Lost", cause="The test is over.")

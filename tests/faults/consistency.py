@@ -6,7 +6,7 @@ appear as problems.
 
 from collections.abc import Callable
 
-from tests.faults import entity_checks, insight_checks, job_checks, log_checks, object_checks
+from tests.faults import entity_checks, insight_checks, job_checks, log_checks, object_checks, run_checks
 from tests.faults.stored_items import Problems, StoredItems
 
 CHECKS: tuple[Callable[[StoredItems], Problems], ...] = (
@@ -22,7 +22,10 @@ CHECKS: tuple[Callable[[StoredItems], Problems], ...] = (
     entity_checks.remaining_data,
     job_checks.references,
     job_checks.jobs,
-    job_checks.runs,
+    run_checks.folders,
+    run_checks.parts,
+    run_checks.files,
+    run_checks.contacts,
     job_checks.running_jobs,
     job_checks.evaluations,
     job_checks.scans,

@@ -54,27 +54,6 @@ def jobs(items: StoredItems) -> Problems:
             yield f"evaluation {item['evaluation_id']} is listed as running and has ended"
 
 
-def runs(items: StoredItems) -> Problems:
-    """Compares the folders that runs have taken with the runs, and the sums of parts with the parts."""
-    wanted = set()
-    for kind in ("prediction", "decision_run"):
-        for space_id, sk, run in items.of(kind):
-            if run["status"] not in FINAL and (output := run.get("output")):
-                wanted.add((space_id, output["connector_id"], sk, output["folder"]))
-        for pk, parts in items.partitions.items():
-            if pk.startswith(f"{kind}_part#"):
-                done = [sk for sk in parts if sk.startswith("part#")]
-                if (total := parts.get("totals", {}).get("parts", 0)) != len(done):
-                    yield f"{pk}: {total} parts are counted, and {len(done)} are finished"
-    found = {
-        (space_id, sk, name.removeprefix("folder#"), folder)
-        for space_id, sk, item in items.under("run_output")
-        for name, folder in item.items()
-        if name.startswith("folder#")
-    }
-    yield from (f"{taken} is a folder without a run, or a run without its folder" for taken in sorted(wanted ^ found))
-
-
 def running_jobs(items: StoredItems) -> Problems:
     """Finds SageMaker jobs whose training, evaluation or run has ended or was deleted, and second ones of the same."""
     unfinished = items.partitions.get("job#open", {}).keys()
@@ -131,7 +110,7 @@ def scans(items: StoredItems) -> Problems:
 
 
 def scores(items: StoredItems) -> Problems:
-    """Compares leaderboard entries with results."""
+    """Compares leaderboard entries, and the results that wait to be packed, with results."""
     wanted: set[tuple[str, str]] = set()
     found: set[tuple[str, str]] = set()
     for rest, sk, item in items.under("score"):
@@ -142,7 +121,11 @@ def scores(items: StoredItems) -> Problems:
                 value = encode_value(item["metrics"].get(metric))
                 entry = f"{item['revision']:010d}#{value}#{checkpoint_id}"
                 wanted.add((f"score#{space_id}#{benchmark_id}#{metric}", entry))
-        elif len(parts) == 2:
+        elif parts[1:] == ["recent"]:
+            result = items.partitions[f"score#{space_id}#result"].get(f"{sk}#{parts[0]}", {})
+            if any(result.get(name) != item[name] for name in ("version", "revision", "metrics")):
+                yield f"{item['PK']} {sk} is not the newest result"
+        elif len(parts) == 2 and parts[1] != "board":
             found.add((item["PK"], sk))
     yield from (f"{pk} {sk} is only on a leaderboard, or only in the results" for pk, sk in wanted ^ found)
 

@@ -13,7 +13,7 @@ SCANS = re.compile(r"spaces/(?P<space>[^/]+)/scans/(?!columns/)(?P<id>[^/]+)/")
 # Objects of a connector: uploaded files, copies of tables, and long column lists.
 CONNECTORS = re.compile(r"spaces/(?P<space>[^/]+)/(?:connectors|snapshots|scans/columns)/(?P<id>[^/]+)/")
 # Values that are too large for their items, which name them.
-VALUES = re.compile(r"spaces/[^/]+/(?:chats|experts|insights)/")
+VALUES = re.compile(r"spaces/[^/]+/(?:chats|experts|insights|leaderboards)/")
 # Objects of jobs: specifications, saved models and results.
 JOBS = re.compile(r"spaces/(?P<space>[^/]+)/(?P<kind>training|evaluation)s/(?P<id>[^/]+)/(?P<rest>.*)")
 

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from shared.clock import utc_now
 from shared.connectors.scans import OWN_FAILURES
 from tests.faults.aftermath import problems_afterwards, reconcile, survives
+from tests.faults.batch_runs import batch_runs
 from tests.faults.boundary import KILLS, WITHOUT_KILLS, Fault, seeded
 from tests.faults.emulated_platform import EmulatedPlatform
 from tests.faults.external_services import UnreliableMails, WebhookPath, complete
@@ -164,6 +165,7 @@ SCENARIOS: dict[str, Callable[[EmulatedPlatform, int], Outcome]] = {
     "killed request": killed_request,
     "lost responses": lost_responses,
     "machines": machines,
+    "batch runs": batch_runs,
     "late events": late_events,
     "late uploads": late_uploads,
     "late commits": late_commits,

@@ -346,13 +346,13 @@ class StormClient:
         return found
 
     def _wrong_contacts(self) -> Iterator[str]:
-        recorded, reserved = self._contacts(REPORTED), self._contacts(OFFERED)
+        reported, reserved = self._contacts(REPORTED), self._contacts(OFFERED)
         for contact_id, reports in self.reports.items():
             known = [each for each in reports if each]
-            if known and contact_id not in recorded:
+            if known and contact_id not in reported:
                 yield f"the contact {contact_id} is lost"
-            elif known and None not in reports and recorded[contact_id] != state_of(known).status:
-                yield f"the contact {contact_id} is {recorded[contact_id]} after {known}"
+            elif known and None not in reports and reported[contact_id] != state_of(known).status:
+                yield f"the contact {contact_id} is {reported[contact_id]} after {known}"
         yield from (f"the reserved contact {each} is lost" for each in self.reserved - reserved.keys())
         if len(reserved) > CONTACT_LIMIT:
             yield f"{len(reserved)} contacts are reserved, {CONTACT_LIMIT} are allowed"

@@ -4,6 +4,7 @@ Sources: "DynamoDB item sizes and formats", "DynamoDB read and write operations"
 it works" in the Amazon DynamoDB Developer Guide.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ import boto3
 from botocore.exceptions import ClientError
 
 from tests.fixtures.aws import LOG_INDEXES
+
+# What a query does not return of what it reads.
+_NARROWS = ("FilterExpression", "ProjectionExpression", "Select")
 
 
 def item_bytes(item: Mapping[str, Any]) -> int:
@@ -68,6 +72,7 @@ class Meter:
         self._requests: list[tuple[str, dict[str, Any]]] = []
         self._read = 0
         client.meta.events.register("provide-client-params.dynamodb", self._on_request)
+        client.meta.events.register("before-parameter-build.dynamodb.Query", self._on_query)
         client.meta.events.register("after-call.dynamodb", self._on_response)
 
     def measure(self, call: Callable[[], object]) -> Usage:
@@ -84,13 +89,26 @@ class Meter:
     def _on_request(self, params: dict[str, Any], model: Any, **_: Any) -> None:
         self._requests.append((model.name, params))
 
-    def _on_response(self, parsed: dict[str, Any], model: Any, **_: Any) -> None:
+    def _on_query(self, params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+        context["asked"] = params
+
+    def _on_response(self, parsed: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
         if model.name == "GetItem":
             self._read += read_units(item_bytes(parsed.get("Item", {})))
         elif model.name == "Query":
-            self._read += read_units(sum(map(item_bytes, parsed["Items"])))
+            self._read += read_units(sum(map(item_bytes, self._read_by(context["asked"]))))
         elif model.name == "BatchGetItem":
             self._read += sum(read_units(item_bytes(item)) for items in parsed["Responses"].values() for item in items)
+
+    def _read_by(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """Returns the whole items that a query reads: those that it leaves out, and attributes, are charged, too."""
+        plain = {name: value for name, value in request.items() if name not in _NARROWS}
+        condition = request["KeyConditionExpression"]
+        for name in ("ExpressionAttributeNames", "ExpressionAttributeValues"):
+            used = {mark: value for mark, value in request[name].items() if re.search(rf"{mark}\b", condition)}
+            plain[name] = used
+        found: list[dict[str, Any]] = self._store.query(**plain)["Items"]
+        return found
 
     def _charge(
         self, written: Counter[str], table: str, operation: str, parameters: dict[str, Any], *, transaction: bool

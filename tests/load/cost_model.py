@@ -58,9 +58,9 @@ class RequestKind:
 OPERATIONS: Mapping[str, RequestKind] = {
     "get by id": RequestKind(0.60, 15, reads=1, writes=0),
     "list of 10": RequestKind(0.24, 20, reads=3, writes=0, response_kb=6),
-    "create": RequestKind(0.05, 40, reads=2, writes=4, followed=9),
-    "update": RequestKind(0.05, 35, reads=2, writes=1, followed=9),
-    "chat": RequestKind(0.06, 2_000, reads=1, writes=11, followed=23, response_kb=3),
+    "create": RequestKind(0.05, 40, reads=2, writes=4, followed=10),
+    "update": RequestKind(0.05, 35, reads=2, writes=1, followed=10),
+    "chat": RequestKind(0.06, 2_000, reads=1, writes=11, followed=24, response_kb=3),
 }
 
 

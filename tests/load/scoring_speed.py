@@ -121,8 +121,8 @@ def main() -> None:
         speeds = [row for name, folder in folders.items() for row in compare(name, folder, rounds)]
         columns = ("", "rows", "ours, ms", "LightGBM, ms", "from clients' fields, ms", "speed to LightGBM", "processor")
         show(f"Scoring (at least {SPEED:g} of LightGBM's speed)", columns, speeds)
-        columns = ("", "trees", "MB", "packed, MB", "ours loads, ms", "LightGBM loads, ms")
-        show("Checkpoints", columns, [describe(name, folder, max(rounds // 5, 5)) for name, folder in folders.items()])
+        parts = ("", "trees", "MB", "packed, MB", "ours loads, ms", "LightGBM loads, ms")
+        show("Checkpoints", parts, [describe(name, folder, max(rounds // 5, 5)) for name, folder in folders.items()])
         show("Many checkpoints of auto, storage emulated in the process", ("", ""), load_many(folders["auto"]))
 
 

@@ -77,7 +77,7 @@ export async function all(listPath, query = {}, most = 1000) {
   do {
     const page = await get(listPath, { ...query, limit: 100, after });
     rows.push(...page.data);
-    after = page.has_more && page.data.length ? page.data.at(-1).id : null;
+    after = page.has_more ? page.next_after || page.data.at(-1)?.id : null;
   } while (after && rows.length < most);
   return rows;
 }

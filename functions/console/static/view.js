@@ -162,9 +162,15 @@ function LongTable({ label, columns, rows, keyOf, count, onEnd }) {
   </div>`;
 }
 
+// Reads a page. A search may stop before it finds a row: it goes on from there, unless nobody waits for it any more.
+async function nextRows(load, after, count, isWanted) {
+  let page = await load(after, count);
+  while (!page.data.length && page.has_more && page.next_after && isWanted()) page = await load(page.next_after, count);
+  return page;
+}
+
 // A list that pages by the API's cursors as one scrolls.
 export function List({ load, inputs = [], label, columns, empty, every, isMoving, keyOf = (row) => row.id, cursor = (rows) => rows.at(-1).id }) {
-  const first = useLoad(() => load(undefined, 0), inputs, { every, isMoving: (page) => Boolean(isMoving && page.data.some(isMoving)) });
   // All rows as they were when the last page came. The first page may have newer ones.
   const [read, setRead] = useState({ rows: [], has_more: null });
   const asked = useRef(0);
@@ -172,18 +178,23 @@ export function List({ load, inputs = [], label, columns, empty, every, isMoving
     asked.current += 1;
     setRead({ rows: [], has_more: null });
   }, inputs);
-  const [next, loading, error] = useTask(async (rows) => {
+  const pageAfter = (after, count) => {
     const round = asked.current;
-    const page = await load(cursor(rows), rows.length);
-    if (round === asked.current) setRead({ rows: joined(rows, page.data, keyOf), has_more: page.has_more });
+    return nextRows(load, after, count, () => round === asked.current);
+  };
+  const first = useLoad(() => pageAfter(undefined, 0), inputs, { every, isMoving: (page) => Boolean(isMoving && page.data.some(isMoving)) });
+  const [next, loading, error] = useTask(async (rows, after) => {
+    const round = asked.current;
+    const page = await pageAfter(after || cursor(rows), rows.length);
+    if (round === asked.current) setRead({ ...page, rows: joined(rows, page.data, keyOf) });
   });
   return html`<${Loaded} state=${first}>${(page) => {
     const rows = joined(page.data, read.rows, keyOf);
-    const more = read.has_more ?? page.has_more;
+    const { has_more: more, next_after: after } = read.has_more === null ? page : read;
     return html`<${Table} label=${label} columns=${columns} rows=${rows} empty=${empty} keyOf=${keyOf} count=${more ? page.count : rows.length}
-        onEnd=${more && !loading && !error ? () => next(rows) : undefined} />
+        onEnd=${more && !loading && !error ? () => next(rows, after) : undefined} />
       <${Problem} error=${error} />
-      ${more && html`<p class="quiet">${figure(rows.length)} of ${figure(page.count)} rows <button class="small" onClick=${() => next(rows)} disabled=${loading}>Show more</button></p>`}`;
+      ${more && html`<p class="quiet">${figure(rows.length)} of ${figure(Math.max(page.count, rows.length))}${page.count_capped ? " or more" : ""} rows <button class="small" onClick=${() => next(rows, after)} disabled=${loading}>Show more</button></p>`}`;
   }}<//>`;
 }
 

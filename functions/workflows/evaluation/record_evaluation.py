@@ -30,8 +30,9 @@ def record_evaluation(resources: Resources, event: dict[str, Any]) -> dict[str, 
             evaluations.succeed(space_id, evaluation_id, result, artifact)
         except NotFoundError:
             raise JobFailedError("The checkpoint was deleted while it was being evaluated.") from None
-    status = evaluations.repository.get(space_id, evaluation_id).result.status
-    return {"space_id": space_id, "evaluation_id": evaluation_id, "status": status}
+    evaluation = evaluations.repository.get(space_id, evaluation_id)
+    resources.boards.pack(space_id, evaluation.benchmark_id)
+    return {"space_id": space_id, "evaluation_id": evaluation_id, "status": evaluation.result.status}
 
 
 def _read_result(resources: Resources, uri: str) -> tuple[EvaluationResult, JobFile]:
@@ -43,13 +44,7 @@ def _read_result(resources: Resources, uri: str) -> tuple[EvaluationResult, JobF
         if error.response["Error"]["Code"] not in ("NoSuchKey", "AccessDenied"):
             raise
         raise JobFailedError("The evaluation left no result behind. Start it again.") from None
-    artifact = JobFile(
-        bucket=bucket,
-        key=key,
-        etag=found["ETag"].strip('"'),
-        version_id=found.get("VersionId"),
-        size_bytes=found["ContentLength"],
-    )
+    artifact = JobFile.of_object(bucket, key, found)
     if found["ContentLength"] > MAX_EVALUATION_BYTES:
         raise JobFailedError("The evaluation left more than a result behind. Start it again.")
     try:

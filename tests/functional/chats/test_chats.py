@@ -7,6 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 import shared.chats.store as chat_store
+from shared.dynamodb import searches
 from shared.settings import Settings
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.upstream import FakeUpstream, schema_name
@@ -104,15 +105,19 @@ def test_chats_are_found_by_any_part_of_their_name_on_all_pages(chatting: TestCl
 
 
 @pytest.mark.row("CH-1")
-def test_a_search_finds_chats_beyond_the_count_limit(chatting: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_store, "SEARCHED_CHATS", 2)
-    for name in ("Ada one", "Bob", "Ada two", "Carl"):
-        ask(chatting, name=name)
-    first = chatting.get("/chats", params={"name": "ada", "limit": 1}).json()
-    assert (first["count"], first["count_capped"], first["has_more"]) == (1, True, True)
-    second = chatting.get("/chats", params={"name": "ada", "limit": 1, "after": first["data"][0]["id"]}).json()
-    assert [chat["name"] for chat in second["data"]] == ["Ada one"]
-    assert second["has_more"] is False
+def test_a_search_goes_on_where_a_request_stopped_reading(
+    chatting: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (chat_store, searches):
+        monkeypatch.setattr(module, "SEARCHED_AT_ONCE", 2)
+    chats = [ask(chatting, name=name)["id"] for name in ("Ada one", "Bob", "Ben", "Ada two", "Carl")]
+    pages = [chatting.get("/chats", params={"name": "ada", "limit": 5}).json()]
+    while pages[-1]["has_more"]:
+        after = pages[-1]["next_after"]
+        pages.append(chatting.get("/chats", params={"name": "ada", "limit": 5, "after": after}).json())
+    assert [[chat["name"] for chat in page["data"]] for page in pages] == [["Ada two"], [], ["Ada one"]]
+    assert [page["next_after"] for page in pages] == [chats[3], chats[1], None]
+    assert {(page["count"], page["count_capped"]) for page in pages} == {(1, True)}
 
 
 @pytest.mark.parametrize(

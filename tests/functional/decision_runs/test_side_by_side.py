@@ -14,7 +14,7 @@ from shared.models.job_limits import UNLIMITED
 from shared.models.job_reference import JobKind
 from shared.runs.publishing import Publisher
 from shared.runs.store import Runs as Store
-from tests.faults import insight_checks, job_checks
+from tests.faults import insight_checks, run_checks
 from tests.faults.stored_items import StoredItems, read_items
 from tests.fixtures.aws import TABLE
 from tests.fixtures.clocks import MovableClock
@@ -163,7 +163,7 @@ def test_the_recount_knows_what_runs_store(runs: Runs) -> None:
 
     def problems() -> list[str]:
         items = StoredItems(read_items(resources.dynamodb, TABLE))
-        return [*job_checks.runs(items), *insight_checks.reactions(items)]
+        return [*run_checks.folders(items), *run_checks.parts(items), *insight_checks.reactions(items)]
 
     assert problems() == []
     resources.table.write(delete(Key(f"run_output#{runs.lab.space_id}", runs.target)))

@@ -35,6 +35,10 @@ EXPECTED_PROBLEMS = (
     "is of no scan",
     "remains of a training without a model",
     "the pins spaces/s/pins/c-1.json remain",
+    "part-00000.parquet remains of a run that has succeeded",
+    "c/out has 1 files, and its run has 2",
+    "1 contacts are held by nobody",
+    "is a folder without a run",
 )
 
 
@@ -100,13 +104,22 @@ def test_the_checks_find_inconsistent_items() -> None:
         values = {"status": "failed", "checkpoint_ids": [], "pins": {"c": "spaces/s/pins/c-1.json"}}
         resources.table.write(put(Key("training#s#deleted", ended), values))
         objects = [f"spaces/s/trainings/{each}/input/job.json" for each in (ended, job)]
-        run = Key("job#open", new_id())
-        resources.table.write(put(run, {}))
-        running = [*(f"training-{job}-{number}" for number in (1, 2)), f"decision-run-{run.sk}"]
+        run, output = new_id(), {"connector_id": "c", "folder": "out"}
+        values = {"id": run, "status": "succeeded", "work_id": run, "parts": 1, "output": output}
+        resources.table.write(put(Key(f"prediction#{space_id}", run), values))
+        resources.table.write(put(Key(f"run_output#{space_id}", "c"), {f"folder#{run}": "out"}))
+        resources.table.write(put(Key(f"insight_contact#{space_id}#k", "~contact#1"), {"hold": "nobody"}))
+        objects += [
+            f"temporary/spaces/{space_id}/runs/{run}/parts/part-00000.parquet",
+            f"spaces/{space_id}/connectors/c/out/part-00000.parquet",
+        ]
+        open_job = Key("job#open", new_id())
+        resources.table.write(put(open_job, {}))
+        running = [*(f"training-{job}-{number}" for number in (1, 2)), f"decision-run-{open_job.sk}"]
         items = read_items(resources.dynamodb, TABLE)
         strange = [f"spaces/{space_id}/{kind}/list.json" for kind in ("results", f"scans/{new_id()}")]
         stored = StoredItems(items, objects=[*objects, *strange, "spaces/s/pins/c-1.json"], running_jobs=running)
         found = "\n".join(find_problems(stored))
         for problem in EXPECTED_PROBLEMS:
             assert problem in found
-        assert f"decision-run-{run.sk} runs" not in found
+        assert f"decision-run-{open_job.sk} runs" not in found

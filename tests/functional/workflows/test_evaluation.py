@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from functions.events.reconcile_jobs import clean_up
 from functions.jobs.container import Container
 from functions.jobs.evaluate.job import evaluate
 from functions.workflows.evaluation.fail_evaluation import fail_evaluation
 from functions.workflows.evaluation.prepare_evaluation import prepare_evaluation
 from functions.workflows.evaluation.record_evaluation import record_evaluation
+from shared.dynamodb import large_values
+from shared.dynamodb.cleanup_list import GRACE
 from shared.dynamodb.table import Table
 from shared.errors import JobFailedError
+from shared.evaluations import boards
 from shared.evaluations.store import Evaluations
 from shared.jobs.store import Jobs
 from shared.models.checkpoint import Checkpoint
@@ -27,7 +31,8 @@ from shared.models.reading import ReadOptions
 from shared.resources import Resources
 from shared.settings import Settings
 from tests.fixtures.aws import BUCKET
-from tests.fixtures.evaluations import add_checkpoint, add_connector
+from tests.fixtures.clocks import MovableClock
+from tests.fixtures.evaluations import add_checkpoint, add_connector, add_score
 from tests.fixtures.trained_models import aws_client, customers, packed, train_model
 
 
@@ -126,6 +131,33 @@ def test_a_result_is_recorded_once_however_often_the_step_runs(
     assert row["benchmarks"] == {benchmark_id: {"roc_auc": 0.75, "log_loss": None}}
     assert row["evaluations"] == {benchmark_id: evaluation.id}
     assert list(Jobs(resources.table).open_jobs()) == []
+
+
+@pytest.mark.row("LB-1")
+def test_recorded_results_are_packed_for_filters_and_outdated_objects_are_removed(
+    client: TestClient,
+    resources: Resources,
+    space_id: str,
+    benchmark_id: str,
+    evaluation: Evaluation,
+    clock: MovableClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(boards, "RECENT_RESULTS", 1)
+    monkeypatch.setattr(large_values, "INLINE_BYTES", 0)
+    event = finished_job(resources, space_id, evaluation, result_file(0.75))
+    for value in (0.5, 0.6):
+        record_evaluation(resources, event)
+        add_score(resources.table, space_id, add_checkpoint(resources.table, space_id), benchmark_id, roc_auc=value)
+    # Two results are packed, and one is not yet.
+    page = client.get("/leaderboards", params={"start_date": "2020-01-01"}).json()
+    assert (page["count"], [row["order_value"] for row in page["data"]]) == (3, [0.75, 0.6, 0.5])
+    folder = f"spaces/{space_id}/leaderboards/"
+    assert len(resources.large_values.keys(folder)) == 2
+    clock.now += GRACE
+    clean_up(resources)
+    assert len(resources.large_values.keys(folder)) == 1
+    assert client.get("/leaderboards", params={"start_date": "2020-01-01"}).json() == page
 
 
 @pytest.mark.row("EV-1")

@@ -19,12 +19,13 @@ from shared.audit import store as audit_log
 from shared.audit.store import AuditFilters, AuditLogs
 from shared.chats.store import Chats, StoredChat
 from shared.clock import new_id, utc_now
+from shared.dynamodb import searches
 from shared.dynamodb.repository import Repository
 from shared.dynamodb.table import Table
 from shared.dynamodb.time_ordered_ids import made_at
 from shared.dynamodb.write_markers import WRITE_MARKER
 from shared.models.argument import Argument, ReviewStatus
-from shared.models.base import Page
+from shared.models.base import Page, SearchedPage
 from shared.models.webhook_endpoint import DeliveryStatus, WebhookEventType
 from shared.resources import Resources
 from shared.webhooks import deliveries as webhook_deliveries
@@ -72,6 +73,25 @@ def check_pages(
         assert page.count == len(expected)
 
 
+def check_short_pages(
+    read: Callable[[str, int], SearchedPage[Any]], expected: Sequence[str], chance: random.Random
+) -> None:
+    """Compares pages of random sizes with the expected ids, when a request reads few rows."""
+    seen: list[str] = []
+    after: str | None = ""
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(searches, "SEARCHED_AT_ONCE", chance.randint(1, 3))
+        patches.setattr(searches, "READ_AT_ONCE", chance.randint(1, 3))
+        while after is not None:
+            limit = chance.randint(1, 5)
+            page = read(after, limit)
+            assert len(page.data) <= limit
+            assert page.has_more == (page.next_after is not None)
+            seen += [row.id for row in page.data]
+            after = page.next_after
+    assert seen == list(expected)
+
+
 def newest_first(ids: Sequence[str]) -> list[str]:
     return sorted(ids, reverse=True)
 
@@ -80,6 +100,7 @@ WRITES = st.fixed_dictionaries(
     {
         "at": moments(),
         "actor": st.sampled_from(["ann", "bob"]),
+        "api_key_id": st.sampled_from([None, "key", "other"]),
         "entity": st.sampled_from(["action", "training"]),
         "entity_id": st.sampled_from(["one", "two"]),
     }
@@ -89,6 +110,7 @@ AUDIT_FILTERS = st.builds(
     entity=st.sampled_from([None, None, "action", "space"]),
     entity_id=st.sampled_from([None, None, "one", "three"]),
     actor=st.sampled_from([None, None, "ann"]),
+    api_key_id=st.sampled_from([None, None, None, "key"]),
     start_date=bounds(),
     end_date=bounds(),
 )
@@ -109,7 +131,7 @@ def test_the_audit_log_returns_the_expected_pages_for_any_filter(
                 {
                     "PK": f"{each['entity']}#{space}",
                     "SK": each["entity_id"],
-                    WRITE_MARKER: f"{each['actor']}#{write_id}",
+                    WRITE_MARKER: "#".join(filter(None, (each["actor"], each["api_key_id"], write_id))),
                 },
             )
             for write_id, each in zip(ids, writes, strict=True)
@@ -126,6 +148,7 @@ def test_the_audit_log_returns_the_expected_pages_for_any_filter(
             ]
         )
         check_pages(partial(logs.list_after, space, asked), expected, ids, chance)
+        check_short_pages(partial(logs.list_after, space, asked), expected, chance)
 
 
 @pytest.mark.row("C-7", "C-9")
@@ -197,6 +220,7 @@ def test_chats_are_found_by_any_part_of_their_name(
     for part in ("", "a", some, some.upper()):
         expected = newest_first([each for each, name in named.items() if part.casefold() in name.casefold()])
         check_pages(partial(chats.list_after, space, name=part), expected, list(named), chance)
+        check_short_pages(partial(chats.list_after, space, name=part), expected, chance)
 
 
 ACTIONS = (new_id(), new_id())

@@ -87,7 +87,7 @@ def test_entries_have_descending_values_and_describe_their_checkpoints(table: Ta
     scores, space, benchmark = Scores(table), new_id(), new_id()
     for value in (0.25, None, -1.5, 0.75, 0.0):
         table.transact(scores.record(space, checkpoint(), benchmark, 1, new_id(), {MetricName.KS: value}))
-    entries = scores.entries(space, benchmark, 1, MetricName.KS, describe=True)
+    entries = scores.entries(space, benchmark, 1, MetricName.KS)
     assert [entry.value for entry in entries] == [None, 0.75, 0.25, 0.0, -1.5]
     assert {(entry.name, entry.architecture, entry.created_at) for entry in entries} == {
         ("Churn", "lightgbm", "2026-01-01T00:00:00.000000Z")

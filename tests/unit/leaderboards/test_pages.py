@@ -62,11 +62,9 @@ class FakeScores:
     def benchmark_ids(self, space_id: str, limit: int) -> list[str]:
         return sorted({benchmark for _, benchmark in self._values})
 
-    def entries(
-        self, space_id: str, benchmark_id: str, revision: int, metric: MetricName, *, describe: bool
-    ) -> list[ScoreEntry]:
+    def entries(self, space_id: str, benchmark_id: str, revision: int, metric: MetricName) -> list[ScoreEntry]:
         return [
-            ScoreEntry(checkpoint, value, **(DESCRIBED[checkpoint] if describe else {}))
+            ScoreEntry(checkpoint, value, **DESCRIBED[checkpoint])
             for (checkpoint, board), value in self._values.items()
             if board == benchmark_id
         ]
@@ -96,7 +94,7 @@ class FakeScores:
         return Counter(entry.value for entry in self._of(ranking) if entry.value in values)
 
     def _of(self, ranking: Ranking) -> list[ScoreEntry]:
-        return self.entries(ranking.space_id, ranking.benchmark_id, ranking.revision, ranking.metric, describe=False)
+        return self.entries(ranking.space_id, ranking.benchmark_id, ranking.revision, ranking.metric)
 
     def of_checkpoint(self, space_id: str, checkpoint: str) -> list[Score]:
         pairs = [pair for pair in self._values if pair[0] == checkpoint]
@@ -115,6 +113,11 @@ class FakeScores:
 class FakeBenchmarks:
     def known(self, space_id: str, benchmark_ids: list[str]) -> dict[str, KnownBenchmark]:
         return {benchmark_id: KnownBenchmark(benchmark_id, 1, False) for benchmark_id in benchmark_ids}
+
+
+def service_of(results: dict[str, dict[int, float | None]]) -> LeaderboardService:
+    scores = FakeScores(results)
+    return LeaderboardService(scores, scores, FakeBenchmarks())  # type: ignore[arg-type]
 
 
 def read_every_page(service: LeaderboardService, query: LeaderboardQuery) -> tuple[list[LeaderboardRow], set[int]]:
@@ -138,7 +141,7 @@ def read_every_page(service: LeaderboardService, query: LeaderboardQuery) -> tup
 def test_reading_every_page_yields_each_row_once_in_order(
     results: dict[str, dict[int, float | None]], limit: int, direction: Direction
 ) -> None:
-    service = LeaderboardService(FakeScores(results), FakeBenchmarks())  # type: ignore[arg-type]
+    service = service_of(results)
 
     rows, counts = read_every_page(service, LeaderboardQuery(metric=MetricName.KS, direction=direction, limit=limit))
 
@@ -208,7 +211,7 @@ def test_the_pages_of_any_filter_equal_the_filtered_list(
             signed = value if query.direction is Direction.ASCENDING else -value
             expected.append((is_missing, signed, checkpoint))
 
-    rows, counts = read_every_page(LeaderboardService(FakeScores(results), FakeBenchmarks()), query)  # type: ignore[arg-type]
+    rows, counts = read_every_page(service_of(results), query)
 
     assert [row.id for row in rows] == [checkpoint for _, _, checkpoint in sorted(expected)]
     assert counts == {len(expected)}

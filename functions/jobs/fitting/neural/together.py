@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import sys
 from datetime import timedelta
 
 import torch
@@ -44,7 +45,7 @@ class NetworkGroup:
             torch.cuda.set_device(device)
         if ipaddress.ip_address(group.address).is_loopback:
             # Otherwise gloo would look for this machine's address by its name, which need not have one.
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
         store = None
         if group.is_first:
             store = distributed.TCPStore(group.address, 0, group.size, is_master=True, wait_for_workers=False)
