@@ -10,7 +10,6 @@ from shared.dynamodb.table import Table
 from shared.errors import ConflictError, ValidationFailedError
 from shared.insights.store import InsightPolicies
 from shared.jobs.launcher import JobLauncher
-from shared.models.checkpoint import Checkpoint
 from shared.models.job_reference import JobKind
 from shared.models.prediction import PredictionCreate, PredictionRun
 from shared.models.run import PredictionSettings, RunPlan
@@ -81,7 +80,7 @@ class PredictionService(RunControl[PredictionRun, PredictionCreate]):
             idempotency,
             inputs,
             PredictionSettings(artifact=checkpoint.artifact, contributions=request.contributions, key_columns=keys),
-            rows_per_second=_rows_a_second(checkpoint, explained=request.contributions),
+            rows_per_second=_rows_a_second(has_networks=not checkpoint.explains_exactly, explained=request.contributions),
             part_rows=PART_ROWS,
             id=run_id,
             created_at=self._clock(),
@@ -99,8 +98,7 @@ class PredictionService(RunControl[PredictionRun, PredictionCreate]):
             raise ConflictError(f"The checkpoint {run.checkpoint_id} was deleted. Start another run.")
 
 
-def _rows_a_second(checkpoint: Checkpoint, *, explained: bool) -> int:
-    # Only networks explain by estimates.
-    if checkpoint.explains_exactly:
-        return EXPLAINED_ROWS_A_SECOND if explained else ROWS_A_SECOND
-    return EXPLAINED_NETWORK_ROWS_A_SECOND if explained else NETWORK_ROWS_A_SECOND
+def _rows_a_second(*, has_networks: bool, explained: bool) -> int:
+    if has_networks:
+        return EXPLAINED_NETWORK_ROWS_A_SECOND if explained else NETWORK_ROWS_A_SECOND
+    return EXPLAINED_ROWS_A_SECOND if explained else ROWS_A_SECOND
