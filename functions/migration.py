@@ -50,7 +50,7 @@ class Migration:
             self._complete(table, item, dry_run=dry_run)
 
     def _list(self, table: str, item: Item) -> bool:
-        """Gives an old item its entries in lists that did not exist. Returns whether nobody wrote it in between."""
+        """Gives an old item its entries in lists that did not exist. Returns whether it is as it was read."""
         writes = [*missing_place(item), *missing_entries(item)]
         try:
             if writes:

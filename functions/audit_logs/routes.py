@@ -48,7 +48,8 @@ def list_audit_logs(
 ) -> AuditPage:
     """List who wrote what in the space, newest first.
 
-    A write shows within seconds. Rows are kept for 400 days unless the deployment says otherwise.
+    A write shows within seconds. Rows are kept for 400 days unless the deployment says otherwise. With several filters
+    a request searches at most 1,000 rows: go on with `next_after` while `has_more` is true.
     """
     return service.list_after(context, filters, after, limit)
 

@@ -38,7 +38,14 @@ async def service(resources: CurrentResources) -> ChatService:
 
 
 CurrentChatService = Annotated[ChatService, Depends(service)]
-NamePart = Annotated[str, Query(max_length=200, description="Any part of the name, in upper or lower case.")]
+NamePart = Annotated[
+    str,
+    Query(
+        max_length=200,
+        description="Any part of the name, in upper or lower case. A request searches at most 1,000 chats: go on with "
+        "`next_after` while `has_more` is true.",
+    ),
+]
 
 
 def correlation_id(request: Request, metadata: dict[str, Any] | None = None) -> str:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from functions.clients.customers import Customer, Customers
-from functions.clients.run_traces import RunTraces
 from shared.arguments.store import Arguments
 from shared.clock import Clock, new_id
 from shared.connectors.storage import ConnectorStorage, ConnectorStorages
@@ -31,6 +30,8 @@ from shared.spaces.members import SpaceContext
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from functions.clients.run_traces import RunTraces
 
 # A request ends after 29 seconds.
 SECONDS = 20.0
@@ -67,7 +68,7 @@ class Eraser:
         insights: Insights,
         logs: InferenceLogs,
         storages: ConnectorStorages,
-        runs: RunTraces,
+        runs: "RunTraces",
         s3: "S3Client",
         clock: Clock,
     ) -> None:

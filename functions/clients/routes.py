@@ -8,7 +8,6 @@ from functions.clients.contacts import ContactService
 from functions.clients.customers import Customers
 from functions.clients.erasure import Eraser
 from functions.clients.history import HistoryService
-from functions.clients.run_traces import RunTraces
 from shared.dependencies import CurrentResources
 from shared.http.errors import errors
 from shared.http.routers import CurrentContext, GroupRouter
@@ -37,6 +36,9 @@ async def _histories(customers: CurrentCustomers) -> HistoryService:
 
 
 async def _eraser(resources: CurrentResources, customers: CurrentCustomers) -> Eraser:
+    # Other requests know no runs.
+    from functions.clients.run_traces import RunTraces
+
     table, s3, storages = resources.table, resources.s3, resources.connector_storages
     runs = RunTraces(table, storages, resources.run_plans, resources.run_erasures)
     return Eraser(table, customers, resources.insights, resources.inference_logs, storages, runs, s3, resources.clock)

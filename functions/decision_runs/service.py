@@ -1,6 +1,7 @@
 """Rules of decision runs: what may be started, cancelled and compared."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from functions.decision_runs.what_ifs import changed
 from shared.checkpoints.aliases import CheckpointAliases
@@ -33,8 +34,10 @@ from shared.runs.control import RunControl
 from shared.runs.inputs import InputFinder, RunInputs
 from shared.runs.plans import PART_ROWS, Plans
 from shared.runs.store import Runs
-from shared.space_usage.storage import StorageUsages
 from shared.spaces.members import SpaceContext
+
+if TYPE_CHECKING:
+    from shared.space_usage.storage import StorageUsages
 
 # What one slow processor decides.
 ROWS_A_SECOND = 500
@@ -52,7 +55,7 @@ class DecisionRunService(RunControl[DecisionRun, DecisionRunCreate]):
         storages: ConnectorStorages,
         plans: Plans,
         launcher: JobLauncher,
-        storage_usages: StorageUsages,
+        storage_usages: "StorageUsages",
         clock: Clock,
         *,
         function_rows: int,

@@ -18,11 +18,12 @@ from shared.runs.control import RunControl
 from shared.runs.inputs import InputFinder
 from shared.runs.plans import PART_ROWS, Plans
 from shared.runs.store import Runs
-from shared.space_usage.storage import StorageUsages
 from shared.spaces.members import SpaceContext
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from shared.space_usage.storage import StorageUsages
 
 # What one slow processor scores, without and with contributions.
 ROWS_A_SECOND = 20_000
@@ -42,7 +43,7 @@ class PredictionService(RunControl[PredictionRun, PredictionCreate]):
         storages: ConnectorStorages,
         plans: Plans,
         launcher: JobLauncher,
-        storage_usages: StorageUsages,
+        storage_usages: "StorageUsages",
         clock: Clock,
         *,
         function_rows: int,

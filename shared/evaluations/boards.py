@@ -1,4 +1,4 @@
-"""All newest results on a benchmark in one value, so that filters and averages read it at once, at any number of rows.
+"""All newest results on a benchmark in one value, so that filters and averages cost the same for any number.
 
 ``score#<space>#<benchmark>#recent``, ``<checkpoint>``: results that the value has not yet. A result is written here
 together with its score. When there are many, they are moved to the value, which is an object if it is large.
@@ -33,7 +33,7 @@ class Boards:
 
     def entries(self, space_id: str, benchmark_id: str, revision: int, metric: MetricName) -> list[ScoreEntry]:
         """Returns the entries of all checkpoints that were measured at this revision, in no order."""
-        # Read first: what somebody moves in between is found in both places, and not nowhere.
+        # Read first: a result that is moved between the two reads is found in both places.
         recent = [_row(item) for item in self._table.query(recent_partition(space_id, benchmark_id))]
         board = self._table.get(_key(space_id, benchmark_id))
         if board is None:

@@ -25,7 +25,8 @@ _ID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 After = Annotated[
     str,
     Query(
-        description="The id of the last row of the previous page; empty for the first page.",
+        description="The id of the last row of the previous page, or its `next_after` if it has one; empty for the "
+        "first page.",
         # Only for the document: a value that doesn't match gets its own error code.
         json_schema_extra={"pattern": f'^({_ID}|"")?$'},
     ),

@@ -1,6 +1,6 @@
 """Models of the files that a job exchanges with the platform: ``job.json`` (its input) and its result."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -86,6 +86,17 @@ class JobFile(JobModel):
     name: str | None = Field(default=None, description="its name in the connector")
     scan_id: str | None = Field(default=None, description="the scan that read this content")
     read_options: ReadOptions | None = Field(default=None, description="the connector's and the file's own, in one")
+
+    @classmethod
+    def of_object(cls, bucket: str, key: str, found: Mapping[str, Any]) -> "JobFile":
+        """Returns the version of an object that S3 returned in ``found``."""
+        return cls(
+            bucket=bucket,
+            key=key,
+            etag=found["ETag"].strip('"'),
+            version_id=found.get("VersionId"),
+            size_bytes=found["ContentLength"],
+        )
 
     @property
     def label(self) -> str:

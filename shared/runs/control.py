@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -22,8 +22,10 @@ from shared.runs.engines import TASK_SECONDS, choose
 from shared.runs.inputs import InputFinder, RunInputs
 from shared.runs.plans import Plans, part_file, tasks_of
 from shared.runs.store import Runs
-from shared.space_usage.storage import StorageUsages
 from shared.spaces.members import SpaceContext
+
+if TYPE_CHECKING:
+    from shared.space_usage.storage import StorageUsages
 
 R = TypeVar("R", bound=Run)
 C = TypeVar("C", bound=RunCreate)
@@ -40,7 +42,7 @@ class RunControl(ABC, Generic[R, C]):
         storages: ConnectorStorages,
         plans: Plans,
         launcher: JobLauncher,
-        storage_usages: StorageUsages,
+        storage_usages: "StorageUsages",
         clock: Clock,
         *,
         function_rows: int,

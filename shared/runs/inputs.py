@@ -15,7 +15,6 @@ from shared.models.connector import Connector
 from shared.models.job import JobAccess, JobFile
 from shared.models.reading import ReadOptions
 from shared.models.run import MAX_RUN_FILES, RunCreate
-from shared.runs.folders import first_in_the_way
 from shared.space_binding import BoundThreads
 
 HEADS_AT_ONCE = 10
@@ -91,6 +90,9 @@ class InputFinder:
         storage = self._storages.open(space_id, connector)
         if not storage.fits(f"{folder}/{'x' * 50}"):
             raise ValidationFailedError.of("body.output.folder", "is too long for the names of files in it")
+        # Most requests write to no folder.
+        from shared.runs.folders import first_in_the_way
+
         found = first_in_the_way(storage, folder)
         if found is not None and found.startswith(f"{folder}/"):
             raise ConflictError(

@@ -10,13 +10,13 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from boto3.dynamodb.conditions import Attr
 from boto3.dynamodb.conditions import Key as KeyCondition
 
 from shared.clock import Clock, utc_now
-from shared.dynamodb.cleanup_list import CleanupList
 from shared.dynamodb.reference_counts import add_reference, remove_reference
 from shared.dynamodb.repository import Idempotency, Modification, Repository
 from shared.dynamodb.table import (
@@ -36,12 +36,13 @@ from shared.models.job_reference import JobKind, JobReference
 from shared.models.job_status import JobStatus
 from shared.models.run import SHOWN_REFUSED_ROWS, PartResult, RowRefusal, Run, RunProgress
 from shared.runs.engines import cost_usd
-from shared.runs.folders import OutputFolders
 from shared.runs.plans import KEPT
 from shared.space_usage.jobs import TOO_MANY_AT_ONCE, JobPlace, JobUsages
 
 if TYPE_CHECKING:
+    from shared.dynamodb.cleanup_list import CleanupList
     from shared.models.job_limits import JobLimits
+    from shared.runs.folders import OutputFolders
 
 R = TypeVar("R", bound=Run)
 
@@ -67,11 +68,23 @@ class Runs(Generic[R]):
         self.model = model
         self.repository = Repository(table, model, kind=kind.value, clock=clock)
         self.jobs = Jobs(table, clock)
-        self.purges = CleanupList(table, kind.value, clock)
-        self._folders = OutputFolders(table)
         self._usages = JobUsages(table, clock)
         self._table = table
         self._clock = clock
+
+    @cached_property
+    def purges(self) -> "CleanupList":
+        """Returns the list of runs that have ended, and may have left something."""
+        # Most requests end no run and take no folder, and every import makes a cold start longer.
+        from shared.dynamodb.cleanup_list import CleanupList
+
+        return CleanupList(self._table, self.kind.value, self._clock)
+
+    @cached_property
+    def _folders(self) -> "OutputFolders":
+        from shared.runs.folders import OutputFolders
+
+        return OutputFolders(self._table)
 
     def reference(self, space_id: str, run: Run) -> JobReference:
         """Returns the reference by which the run's workflow is started and stopped."""

@@ -13,13 +13,15 @@ from functions.api import build_api
 from shared.clock import utc_now
 from shared.resources import Resources
 from shared.settings import Settings
+from tests.conftest import empty_aws
 from tests.faults.boundary import Boundary
-from tests.fixtures.aws import BUCKET, create_logs_table, create_table
+from tests.fixtures.aws import BUCKET, create_logs_table, create_table, settings_for
 from tests.fixtures.clocks import MovableClock
 from tests.fixtures.emulator import emulated_aws
 from tests.fixtures.grants import MADE, MADE_FILE, NEEDED, NEEDED_FILE, Part, noted, refuse_what_is_not_granted, watched
 from tests.fixtures.iam_calls import read_calls
 from tests.fixtures.identity import Issuer
+from tests.fixtures.tenants import World, two_tenants
 from tests.fixtures.trained_models import packed, train_model
 from tests.fixtures.upstream import FakeUpstream, served, well_behaved
 
@@ -80,6 +82,22 @@ def upstreams() -> Iterator[list[FakeUpstream]]:
     )
     with served(first), served(second):
         yield [first, second]
+
+
+@pytest.fixture(scope="module")
+def world(
+    aws_session: boto3.Session,
+    setup_client: Callable[[str], Any],
+    issuer: Issuer,
+    scoring_model: bytes,
+    upstreams: list[FakeUpstream],
+) -> Iterator[World]:
+    """Two spaces with all kinds of entities."""
+    with (
+        empty_aws(aws_session, setup_client),
+        two_tenants(settings_for(issuer), issuer, scoring_model, upstreams) as tenants,
+    ):
+        yield tenants
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def compare(name: str, folder: Path, rounds: int) -> list[tuple[str, ...]]:
     """Returns a row of results for one row, and one for many. The ratio is our speed by LightGBM's."""
     scorer, trees = Scorer(folder), lightgbm.Booster(model_file=folder / TREES_FILE)
     clients = customers(MANY_ROWS, seed=9).drop("bought").to_dicts()
-    found = []
+    found: list[tuple[str, ...]] = []
     for rows, calls in ((clients[:1], CALLS), (clients, 1)):
         matrix = scorer.checkpoint.features.encode_rows(rows)
         # One row is scored fastest by one thread.

@@ -44,13 +44,7 @@ def _read_result(resources: Resources, uri: str) -> tuple[EvaluationResult, JobF
         if error.response["Error"]["Code"] not in ("NoSuchKey", "AccessDenied"):
             raise
         raise JobFailedError("The evaluation left no result behind. Start it again.") from None
-    artifact = JobFile(
-        bucket=bucket,
-        key=key,
-        etag=found["ETag"].strip('"'),
-        version_id=found.get("VersionId"),
-        size_bytes=found["ContentLength"],
-    )
+    artifact = JobFile.of_object(bucket, key, found)
     if found["ContentLength"] > MAX_EVALUATION_BYTES:
         raise JobFailedError("The evaluation left more than a result behind. Start it again.")
     try:

@@ -177,13 +177,7 @@ def _read(event: dict[str, Any], training: Training, resources: Resources) -> tu
         if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
             raise
         raise JobFailedError("The job ended without leaving a model. Start the training again.") from error
-    artifact = JobFile(
-        bucket=bucket,
-        key=key,
-        etag=found["ETag"].strip('"'),
-        version_id=found.get("VersionId"),
-        size_bytes=found["ContentLength"],
-    )
+    artifact = JobFile.of_object(bucket, key, found)
     if artifact.size_bytes > MAX_PACKED_BYTES:
         raise JobFailedError(
             f"The model is larger than {MAX_PACKED_BYTES >> 20} MB, so predictions could not use it. Train with fewer "

@@ -30,6 +30,11 @@ def are_few(rows: int, positives: int) -> bool:
     return rows < MAX_ROWS_FOR_ENSEMBLE or (rows < MANY_RARE_ROWS and rare < FEW_OF_A_LABEL)
 
 
+def _rows_of_a_leaf(rows: int) -> int:
+    """Returns the fewest rows of a leaf. Few rows could not be told apart by leaves of many."""
+    return min(max(rows // ROWS_OF_A_LEAF, 2), ROWS_OF_A_LEAF)
+
+
 CalibrationChoice = Literal["automatic", "none", "logistic", "isotonic"]
 
 
@@ -205,7 +210,7 @@ class LightGBMConfiguration(SampledBoostingConfiguration):
         many = not are_few(rows, positives)
         # A leaf of more rows than there are of a rare label could not tell the label apart.
         rare = max(min(positives, rows - positives) // 5, 1)
-        least = min(max(rows // ROWS_OF_A_LEAF, 2), ROWS_OF_A_LEAF)
+        least = _rows_of_a_leaf(rows)
         few = {"num_leaves": 8, "categories": "sets"}
         more = {
             "num_leaves": 127,
@@ -226,7 +231,7 @@ class XGBoostConfiguration(SampledBoostingConfiguration):
         ge=0,
         le=100_000,
         description="Least sum of second derivatives in a leaf (a row adds p(1-p)); null: that of 20 rows with the "
-        "share of positive rows as p.",
+        "share of positive rows as p, fewer below 400 rows.",
     )
     gamma: float = Field(default=0.0, ge=0, le=10_000, description="Least gain of a split.")
     max_bin: int = Field(default=256, ge=2, le=1024, description="Most steps a numeric column is read in.")
@@ -234,7 +239,7 @@ class XGBoostConfiguration(SampledBoostingConfiguration):
     def resolved(self, rows: int, positives: int) -> Self:
         """See ``ArchitectureConfiguration.resolved``."""
         rate = positives / max(rows, 1)
-        choices = {"min_child_weight": ROWS_OF_A_LEAF * rate * (1 - rate)}
+        choices = {"min_child_weight": _rows_of_a_leaf(rows) * rate * (1 - rate)}
         return super().resolved(rows, positives)._with_choices(choices)
 
 

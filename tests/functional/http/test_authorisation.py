@@ -3,11 +3,9 @@
 ``tests/fixtures/access.py`` states independently what is expected.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import boto3
 import httpx2
 import pytest
 import yaml
@@ -16,7 +14,6 @@ from fastapi.testclient import TestClient
 from functions.authorisation import PAGE, page
 from shared.http.authorisation import TABLE, AccessRule, AllowedCaller
 from shared.http.routers import GroupRouter
-from tests.conftest import empty_aws
 from tests.fixtures.access import (
     ACCOUNT,
     ALL_SCOPES,
@@ -34,11 +31,9 @@ from tests.fixtures.access import (
     permission_of,
     scopes_of,
 )
-from tests.fixtures.aws import settings_for
 from tests.fixtures.evaluations import add_member
-from tests.fixtures.identity import Issuer
 from tests.fixtures.operations import UNKNOWN, Operation, all_operations
-from tests.fixtures.tenants import World, two_tenants
+from tests.fixtures.tenants import World
 from tests.fixtures.trainings import add_benchmark
 from tests.fixtures.upstream import FakeUpstream
 
@@ -47,21 +42,6 @@ ALLOWED, NO_SPACE = "allowed", "404"
 SPACE = "/spaces/{id}"
 # No entity has this version, so that an allowed update or deletion changes nothing.
 NEVER = {"If-Match": '"999999999"'}
-
-
-@pytest.fixture(scope="module")
-def world(
-    aws_session: boto3.Session,
-    setup_client: Callable[[str], Any],
-    issuer: Issuer,
-    scoring_model: bytes,
-    upstreams: list[FakeUpstream],
-) -> Iterator[World]:
-    with (
-        empty_aws(aws_session, setup_client),
-        two_tenants(settings_for(issuer), issuer, scoring_model, upstreams) as world,
-    ):
-        yield world
 
 
 def member(world: World, name: str, rights: list[str]) -> TestClient:

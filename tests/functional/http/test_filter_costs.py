@@ -131,11 +131,13 @@ NOT_MEASURED = {
     ("/decision-runs/{id}/summary", "compare_to"): "another summary",
     ("/spaces", "deleted"): "the spaces that a user owned in the last 30 days",
     ("/trainings/{id}", "include_deleted"): "one item",
+    ("/inference-logs", "status"): _ROLLUPS,
+    ("/inference-logs", "tag"): _ROLLUPS,
+    ("/inference-logs/usage", "by"): _ROLLUPS,
     **{
-        (path, name): _ROLLUPS
-        for path in ("/inference-logs", "/inference-logs/summary")
-        for name in ("status", "tag", "start_date", "end_date", "user", "model", "type", "correlation_id")
-        if (path, name) not in (("/inference-logs/summary", "status"), ("/inference-logs/summary", "tag"))
+        (f"/inference-logs{path}", name): _ROLLUPS
+        for path in ("", "/summary", "/usage")
+        for name in ("start_date", "end_date", "user", "model", "type", "correlation_id")
     },
 }
 

@@ -1,39 +1,23 @@
 """Tests that names which are longer than any key in AWS are refused, or found nowhere."""
 
-from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
-import boto3
 import pytest
 
 from shared.dynamodb.table import Key
-from tests.conftest import empty_aws
-from tests.fixtures.aws import settings_for
-from tests.fixtures.identity import Issuer
 from tests.fixtures.long_keys import refuse_long_keys
 from tests.fixtures.operations import operations
-from tests.fixtures.tenants import World, two_tenants
-from tests.fixtures.upstream import FakeUpstream
+from tests.fixtures.tenants import World
 
 # In characters of two and of four bytes: below the limits in characters, and above the limits in bytes.
 NAMES = ["é" * 500, "é" * 600, "🦆" * 256, "🦆" * 1024, "x" * 1000, "x" * 3000]
 
 
 @pytest.fixture(scope="module")
-def world(
-    aws_session: boto3.Session,
-    setup_client: Callable[[str], Any],
-    issuer: Issuer,
-    scoring_model: bytes,
-    upstreams: list[FakeUpstream],
-) -> Iterator[World]:
-    with (
-        empty_aws(aws_session, setup_client),
-        two_tenants(settings_for(issuer), issuer, scoring_model, upstreams) as world,
-    ):
-        refuse_long_keys(world.resources.dynamodb, world.resources.s3)
-        yield world
+def world(world: World) -> World:
+    refuse_long_keys(world.resources.dynamodb, world.resources.s3)
+    return world
 
 
 @pytest.mark.row("C-5")

@@ -1,18 +1,12 @@
 """Ids of any length and content: each is the id of nothing, and never an error of ours."""
 
-from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.conftest import empty_aws
-from tests.fixtures.aws import settings_for
-from tests.fixtures.identity import Issuer
 from tests.fixtures.operations import Operation, operations
-from tests.fixtures.tenants import World, two_tenants
-from tests.fixtures.upstream import FakeUpstream
+from tests.fixtures.tenants import World
 
 LIMITS = {"PK": 2048, "SK": 1024}
 # DynamoDB's limits of keys are 1,024 and 2,048 bytes; the table's names of kinds and spaces come on top.
@@ -39,19 +33,9 @@ def as_dynamodb(params: dict[str, Any], **_: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def world(
-    aws_session: boto3.Session,
-    setup_client: Any,
-    issuer: Issuer,
-    scoring_model: bytes,
-    upstreams: list[FakeUpstream],
-) -> Iterator[World]:
-    with (
-        empty_aws(aws_session, setup_client),
-        two_tenants(settings_for(issuer), issuer, scoring_model, upstreams) as tenants,
-    ):
-        tenants.resources.dynamodb.meta.events.register("provide-client-params.dynamodb.*", as_dynamodb)
-        yield tenants
+def world(world: World) -> World:
+    world.resources.dynamodb.meta.events.register("provide-client-params.dynamodb.*", as_dynamodb)
+    return world
 
 
 @pytest.mark.row("SE-4")

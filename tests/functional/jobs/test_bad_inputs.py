@@ -9,10 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from functions.jobs.sources import label_column
 from functions.jobs.train.job import train
 from shared.errors import JobFailedError
 from shared.models.job import MetricName
-from shared.propensity.checkpoints import Scorer, read_checkpoint
+from shared.propensity.checkpoints import Scorer
 from tests.fixtures.trained_models import quick
 from tests.functional.jobs.conftest import Box, Cloud, training
 
@@ -97,7 +98,6 @@ def test_a_small_share_for_validation_is_a_row_of_each_label(box: Box, cloud: Cl
 @pytest.mark.parametrize(
     "column",
     [
-        [index % 2 == 0 for index in range(ROWS)],
         [float("inf") if index % 9 == 0 else float(index % 20) for index in range(ROWS)],
         [float("nan") if index % 9 == 0 else float(index % 20) for index in range(ROWS)],
         [None if index % 3 else date(2024, 1, 1) + timedelta(days=index) for index in range(ROWS)],
@@ -119,16 +119,8 @@ def test_a_target_of_one_label_and_a_table_without_features_end_in_words(box: Bo
         learn(box, cloud, frame(x=[1.0] * ROWS), "auto")
 
 
-def test_a_label_column_of_another_name_replaces_one_with_the_name_of_the_target(box: Box, cloud: Cloud) -> None:
+def test_a_label_column_of_another_name_replaces_one_with_the_name_of_the_target() -> None:
     rows = frame(left=BOTH).with_columns(bought=pl.lit("something else"))
-    file = cloud.put_frame("a.csv", rows)
-    other = cloud.put_frame("b.csv", frame())
-    datasets = [
-        {"connector_id": "a", "files": [other], "target": "bought"},
-        {"connector_id": "b", "files": [file], "target": "left"},
-    ]
-    train(training([], datasets=datasets), box.container, threading.Event(), cloud.client)
-    checkpoint = read_checkpoint(box.container.model_folder)
-    assert (checkpoint.positive_label, checkpoint.negative_label) == ("yes", "no")
-    assert [feature.name for feature in checkpoint.features.features] == ["x"]
-    assert all(0 <= each.probability <= 1 for each in Scorer(box.container.model_folder).score([{"x": 0.5}]))
+    read = label_column(rows.lazy(), column="left", target="bought").collect()
+    assert read.columns == ["x", "bought"]
+    assert read["bought"].to_list() == BOTH

@@ -1,4 +1,5 @@
 import json
+from datetime import timedelta
 from typing import Any
 
 import polars as pl
@@ -8,6 +9,7 @@ from shared.models.prediction import PREDICTION_COLUMNS
 from shared.runs.predictions import SCHEMA
 from tests.fixtures.audit import Stream, deliver, watch_table
 from tests.fixtures.aws import BUCKET
+from tests.fixtures.clocks import MovableClock
 from tests.functional.predictions.conftest import PartSize, Runs, csv, parquet, table
 
 
@@ -63,6 +65,22 @@ def test_the_output_appears_as_a_whole_and_the_manifest_last(runs: Runs, part_si
         for each in runs.lab.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix)["Contents"]
     }
     assert written["_manifest.json"] == max(written.values())
+
+
+@pytest.mark.row("BD-1")
+def test_a_run_that_works_shows_its_rate_its_cost_and_the_time_left(runs: Runs, clock: MovableClock) -> None:
+    for name in "ab":
+        runs.upload(f"{name}.csv", csv(table(30)))
+    clock.now = clock.now
+    run = runs.start()
+    first, _second = runs.tasks(run)
+    clock.now += timedelta(seconds=10)
+    runs.score(first)
+
+    progress = runs.get(run)["progress"]
+
+    assert (progress["rows_read"], progress["rows_per_second"], progress["seconds_left"]) == (30, 3.0, 10)
+    assert progress["cost_usd"] > 0
 
 
 @pytest.mark.row("BD-6")

@@ -8,11 +8,9 @@ import json
 import re
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -21,13 +19,10 @@ from fastapi.routing import APIRoute
 
 from functions.api import build_api
 from shared.models.api_key import PREFIX, KeyToken
-from tests.conftest import empty_aws
-from tests.fixtures.aws import settings_for
 from tests.fixtures.grants import CALLS
 from tests.fixtures.identity import Issuer
 from tests.fixtures.operations import UNKNOWN, Operation, operations
-from tests.fixtures.tenants import World, two_tenants
-from tests.fixtures.upstream import FakeUpstream
+from tests.fixtures.tenants import World
 from tests.functional.http.test_common_contract import assert_error_shape
 
 OPERATIONS = operations()
@@ -43,21 +38,6 @@ NAMES = {"actions", "actor", "benchmarks", "connector", "group", "trainings"}
 # These ids do not belong to entities of a space.
 # Nothing is kept for a previous response, so its id is refused.
 NO_ENTITIES = {"tool_call_id", "previous_response_id", "external_id", "access_key_id", "contact_id"}
-
-
-@pytest.fixture(scope="module")
-def world(
-    aws_session: boto3.Session,
-    setup_client: Callable[[str], Any],
-    issuer: Issuer,
-    scoring_model: bytes,
-    upstreams: list[FakeUpstream],
-) -> Iterator[World]:
-    with (
-        empty_aws(aws_session, setup_client),
-        two_tenants(settings_for(issuer), issuer, scoring_model, upstreams) as world,
-    ):
-        yield world
 
 
 @pytest.fixture(scope="module")

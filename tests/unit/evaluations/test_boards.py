@@ -1,4 +1,4 @@
-"""The board of a benchmark has the newest result of each checkpoint, whatever was packed and when."""
+"""The board of a benchmark has the newest result of each checkpoint at any time."""
 
 import random
 from datetime import UTC, datetime

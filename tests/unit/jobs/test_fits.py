@@ -11,7 +11,6 @@ import xgboost
 from functions.jobs.fitting.base import Examples, TrainingStoppedError
 from functions.jobs.modelling.training import Workspace
 from shared.errors import JobFailedError
-from shared.propensity.architectures.registry import ARCHITECTURES
 from shared.propensity.errors import CheckpointError
 from shared.propensity.log_odds import LogOddsModel, mean
 from tests.fixtures.trained_models import HERE
@@ -158,7 +157,7 @@ def test_columns_may_all_be_of_one_kind(tmp_path: Path, architecture: str, colum
     assert np.ptp(model.predict(data.matrix)) > 0.1
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", HERE)
 @pytest.mark.parametrize("categorical", [[], [0]])
 def test_a_fold_in_whose_fitted_rows_nothing_varies_gets_the_rate_of_its_labels(
     tmp_path: Path, architecture: str, categorical: list[int]

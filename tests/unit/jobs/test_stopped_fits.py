@@ -8,8 +8,8 @@ import pytest
 from functions.jobs.fitting.base import TrainingStoppedError
 from functions.jobs.modelling.training import Session, Workspace
 from functions.jobs.train.results import stop_note
-from shared.propensity.architectures.registry import ARCHITECTURES
 from shared.propensity.log_odds import LogOddsModel, mean
+from tests.fixtures.trained_models import HERE
 from tests.unit.jobs.fits import Recorder, examples, fit, session
 
 BOOSTING = ("lightgbm", "xgboost", "catboost")
@@ -64,7 +64,7 @@ def test_models_that_are_done_come_without_one_that_is_not(tmp_path: Path, archi
     assert stop_note(early, 2).endswith("fitted until then: 1 of 2 models.")
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", HERE)
 def test_whenever_it_stops_what_there_is_can_be_used_and_the_next_fit_ends_like_a_whole_one(
     tmp_path: Path, architecture: str
 ) -> None:

@@ -90,6 +90,9 @@ class FakeScores:
         found = [each for each in entries if ((each.value or 0.0) > value) is higher]
         return sorted(found, key=lambda each: (abs((each.value or 0.0) - value), each.checkpoint_id))[:limit]
 
+    def equal(self, ranking: Ranking, value: float, limit: int) -> list[ScoreEntry]:
+        return sorted(each for each in self._of(ranking) if each.value == value)[:limit]
+
     def count_equal(self, ranking: Ranking, values: list[float]) -> dict[float, int]:
         return Counter(entry.value for entry in self._of(ranking) if entry.value in values)
 
