@@ -20,12 +20,14 @@ from tests.fixtures.clocks import MovableClock
 from tests.fixtures.emulator import emulated_aws
 from tests.fixtures.identity import Issuer
 from tests.fixtures.moto import (
+    answer_one_call_on_tables_at_a_time,
     copy_items_when_they_change,
     look_attribute_values_up_directly,
     refuse_reversed_ranges,
     refuse_roles_that_trust_others,
 )
 
+answer_one_call_on_tables_at_a_time()
 look_attribute_values_up_directly()
 copy_items_when_they_change()
 refuse_reversed_ranges()

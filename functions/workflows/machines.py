@@ -104,7 +104,8 @@ class _Finder:
             return NextStep("register", search, _result(description, self._plan))
         if not status.is_over:
             return self._wait(None, LONGEST_PAUSE_FOR_JOB)
-        if self._keeps_stopped and status is SageMakerJobStatus.STOPPED and (found := self._left_by_stopped()):
+        is_kept = self._keeps_stopped and not self._lacked_spot(description)
+        if is_kept and status is SageMakerJobStatus.STOPPED and (found := self._left_by_stopped()):
             return NextStep("register", search, found)
         search.number += 1
         search.is_requested, search.waiting_since = False, None
@@ -141,10 +142,13 @@ class _Finder:
                 waiting = f"Waiting for a machine: AWS has no {search.instance_type} free now."
                 return self._wait(waiting, pause=1)
             return self._next_request()
-        if search.spot and description.get("SecondaryStatus") == "MaxWaitTimeExceeded":
+        if self._lacked_spot(description):
             self._leave_spot()
             return self._next_request()
         return self._fail()
+
+    def _lacked_spot(self, description: Mapping[str, Any]) -> bool:
+        return self._search.spot and description.get("SecondaryStatus") == "MaxWaitTimeExceeded"
 
     def _after_refusal(self) -> NextStep:
         search = self._search

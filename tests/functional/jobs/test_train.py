@@ -12,7 +12,6 @@ import polars as pl
 import pytest
 
 from functions.jobs.container import Container
-from functions.jobs.fitting.families import FAMILIES
 from functions.jobs.modelling.metrics import measure
 from functions.jobs.modelling.splits import group_draws, held_out_rows, row_draws
 from functions.jobs.train.job import train
@@ -23,7 +22,7 @@ from shared.propensity.artifacts import read_checkpoint_metadata
 from shared.propensity.checkpoints import Scorer, StoredCheckpoint, read_checkpoint
 from shared.propensity.holdouts import GroupHoldout
 from tests.fixtures.datasets import DEFAULT, GERMAN_CREDIT
-from tests.fixtures.trained_models import quick
+from tests.fixtures.trained_models import HERE, quick
 from tests.functional.jobs.conftest import GPU_COUNT, Box, Cloud, training
 
 ARCHITECTURES = ("lightgbm", "xgboost")
@@ -58,7 +57,7 @@ def run(job: TrainingJob, box: Box) -> StoredCheckpoint:
 
 
 @pytest.mark.row("TR-3", "X-1", "ML-1")
-@pytest.mark.parametrize("architecture", FAMILIES)
+@pytest.mark.parametrize("architecture", HERE)
 def test_a_training_leaves_a_checkpoint_that_scores_rows_like_the_training_did(
     box: Box, cloud: Cloud, architecture: str
 ) -> None:
@@ -371,7 +370,15 @@ def test_the_paper_says_what_was_chosen_and_with_which_libraries(box: Box, cloud
 
     assert paper["configuration"]["learning_rate"] == 0.05
     assert paper["configuration"]["ensemble_size"] == 2
-    assert set(paper["library_versions"]) == {"python", "catboost", "lightgbm", "xgboost", "numpy", "polars"}
+    assert set(paper["library_versions"]) == {
+        "python",
+        "catboost",
+        "lightgbm",
+        "xgboost",
+        "numpy",
+        "polars",
+        "safetensors",
+    }
     assert paper["trained_files"][0]["etag"]
 
 

@@ -32,7 +32,12 @@ FOREIGN_FIELDS = [
     (operation, place, address) for operation in OPERATIONS for place, address in operation.example.identifiers()
 ]
 # Callers choose the names in these paths, so an unknown name is valid.
-NAMED_BY_CLIENTS = {"PUT /checkpoints/aliases/{alias}", "PUT /checkpoints/aliases/{alias}/gate"}
+# Runs may hold any customer, so an erasure beside them is never of an unknown one.
+NAMED_BY_CLIENTS = {
+    "DELETE /clients/{key:path}",
+    "PUT /checkpoints/aliases/{alias}",
+    "PUT /checkpoints/aliases/{alias}/gate",
+}
 # These fields contain ids of entities, although their names do not end in "id".
 NAMES = {"actions", "actor", "benchmarks", "connector", "group", "trainings"}
 # These ids do not belong to entities of a space.

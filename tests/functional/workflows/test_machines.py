@@ -196,7 +196,8 @@ def test_a_job_without_a_spot_machine_runs_on_demand(lab: Lab, is_without_capaci
         assert training.go_on() == f"2 {SMALL} spot"
         assert training.ended(reason="CapacityError: none.") == f"3 {SMALL}"
     else:
-        assert training.ended("Stopped", SecondaryStatus="MaxWaitTimeExceeded") == f"2 {SMALL}"
+        saved = {"S3ModelArtifacts": "s3://models/model.tar.gz"}
+        assert training.ended("Stopped", SecondaryStatus="MaxWaitTimeExceeded", ModelArtifacts=saved) == f"2 {SMALL}"
     assert training.ended("Stopped", SecondaryStatus="MaxRuntimeExceeded") == "fail"
     fail_training(lab.resources, {**training.event, **training.found})
     assert "exceeded its time limit" in lab.client.get(f"/trainings/{training.id}").json()["error"]

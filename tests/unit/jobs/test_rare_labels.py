@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from functions.jobs.fitting.base import Examples
-from functions.jobs.fitting.families import FAMILIES
 from functions.jobs.modelling.metrics import measure, roc_curve
 from functions.jobs.modelling.thresholds import choose_threshold
 from shared.models.job import MetricName
 from shared.propensity.log_odds import mean
+from tests.fixtures.trained_models import HERE
 from tests.unit.jobs.fits import examples, fit, session
 
 
@@ -28,7 +28,7 @@ def test_a_column_that_tells_24_of_12_000_rows_apart_is_used(tmp_path: Path, arc
 
 
 @pytest.mark.row("ML-1")
-@pytest.mark.parametrize("architecture", FAMILIES)
+@pytest.mark.parametrize("architecture", HERE)
 def test_columns_without_values_and_four_rows_of_a_label_are_enough(tmp_path: Path, architecture: str) -> None:
     data = examples(60)
     data.matrix[:, 0] = np.nan
