@@ -1,6 +1,6 @@
 // The queue of arguments that wait for a person. Every step has a key.
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 import { get, numbered, path, post, put } from "../api.js";
 import { Button, Card, Empty, Field, html, List, Loaded, Page, Problem, Status, Table, Tabs, useLoad, useTask, when } from "../view.js";
 
@@ -62,7 +62,8 @@ function Argument({ argument: given, onDecided, inQueue }) {
     await post(path`/arguments/${argument.id}/release`);
     await onDecided();
   });
-  useEffect(() => {
+  // Not useEffect, which waits for a frame: a key right after the last letter would send the text without it.
+  useLayoutEffect(() => {
     const onKey = (event) => {
       const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName);
       if (event.key === "Escape") setEditing(false);
