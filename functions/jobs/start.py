@@ -10,6 +10,7 @@ the packages of its own environment. Only the standard library is imported here,
 import argparse
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,6 +83,8 @@ def _install(base: Path, channel: Path) -> str:
 def _share_torch(environment: Path) -> None:
     """Links the container's PyTorch and what it needs, if there is one, behind the packages of the environment."""
     links = environment / "torch"
+    # A container that starts again has the links of its first start.
+    shutil.rmtree(links, ignore_errors=True)
     links.mkdir()
     for package in _with_requirements("torch", {}).values():
         for name in {file.parts[0] for file in package.files or ()} - {"..", "__pycache__"}:

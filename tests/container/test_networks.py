@@ -155,6 +155,7 @@ def beside_torch(torch_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.row("DT-1")
 @pytest.mark.usefixtures("beside_torch")
+@pytest.mark.skipif("SLOW_TESTS" not in os.environ, reason="takes several minutes: set SLOW_TESTS")
 def test_after_a_worker_has_died_all_go_on_from_the_saved_rounds_to_a_network_as_good_as_one_worker_s(
     tmp_path: Path, cloud: Cloud, start: Start
 ) -> None:
