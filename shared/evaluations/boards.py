@@ -38,9 +38,9 @@ class Boards:
         board = self._table.get(_key(space_id, benchmark_id))
         if board is None:
             return self._scores.entries(space_id, benchmark_id, revision, metric)
-        value = 3 + len(CHECKPOINT_FIELDS) + list(MetricName).index(metric)
+        value, described = _COLUMNS.index(metric), slice(3, 3 + len(CHECKPOINT_FIELDS))
         return [
-            ScoreEntry(row[0], row[value], *row[3 : 3 + len(CHECKPOINT_FIELDS)])
+            ScoreEntry(row[0], row[value], *row[described])
             for row in _newest(self._load(board), recent)
             if row[2] == revision
         ]

@@ -30,34 +30,17 @@ class TabM(BoostingArchitecture[TabMConfiguration]):
         seed: int,
         watcher: RoundWatcher,
         resume: tuple[Path, int] | None = None,
+        group: Group = Group(),
     ) -> LogOddsModel:
-        """See ``BoostingArchitecture``."""
-        return fit_network(configuration, fitted, validation, categorical, hardware, seed, watcher, resume)
-
-
-def fit_network(
-    configuration: TabMConfiguration,
-    fitted: Examples,
-    validation: Examples,
-    categorical: Sequence[int],
-    hardware: Hardware,
-    seed: int,
-    watcher: RoundWatcher,
-    resume: tuple[Path, int] | None = None,
-    group: Group = Group(),
-) -> LogOddsModel:
-    """Returns the network with the least log loss on the validation rows of all workers.
-
-    Each worker of the ``group`` gives its own rows.
-    """
-    try:
-        from functions.jobs.fitting.neural.descent import fitted_network
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise MissingLibraryError(
-            "The training container has no PyTorch, which the architecture tabm needs. Use AWS's PyTorch containers, "
-            "or choose another architecture."
-        ) from error
-    network = fitted_network(configuration, fitted, validation, categorical, hardware, seed, watcher, resume, group)
-    return LogOddsModel(fitted.matrix.shape[1], networks=[network])
+        """See ``BoostingArchitecture``. Each worker of the ``group`` gives its own rows."""
+        try:
+            from functions.jobs.fitting.neural.descent import fitted_network
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise MissingLibraryError(
+                "The training container has no PyTorch, which the architecture tabm needs. Use AWS's PyTorch "
+                "containers, or choose another architecture."
+            ) from error
+        network = fitted_network(configuration, fitted, validation, categorical, hardware, seed, watcher, resume, group)
+        return LogOddsModel(fitted.matrix.shape[1], networks=[network])

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from functions.jobs.container import Container
 from functions.jobs.fitting.base import Examples, Hardware, TrainingStoppedError, fit_each, threads_for
-from functions.jobs.fitting.tabm import TabM, fit_network
+from functions.jobs.fitting.tabm import TabM
 from functions.jobs.fitting.xgboost import XGBoost, fit_batches
 from functions.jobs.modelling.copies import MAX_HASHES, Hashes, keep_hashes, row_hashes
 from functions.jobs.modelling.score_rules import choose_score_rule
@@ -277,9 +277,7 @@ class _Fitting:
         resume = session.resume(index)
         watcher = session.watch(index, configuration.patience, TabM.suffix)
         categorical, seed = self.agreement.schema_.categorical, self.seed + index
-        return fit_network(
-            configuration, fitted, validation, categorical, hardware, seed, watcher, resume, worker.group
-        )
+        return TabM().fit(configuration, fitted, validation, categorical, hardware, seed, watcher, resume, worker.group)
 
     def _trees(self, configuration: XGBoostConfiguration, index: int, session: Session) -> LogOddsModel:
         worker = self.worker

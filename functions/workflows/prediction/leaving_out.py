@@ -22,16 +22,18 @@ def leave_out(
 
     def rewritten(result: PartResult) -> PartResult:
         place: dict[str, Any] = {"Bucket": plans.bucket, "Key": plans.part_key(space_id, run.work_id, result.number)}
-        table = pl.read_parquet(io.BytesIO(resources.s3.get_object(**place)["Body"].read()))
+        content = resources.s3.get_object(**place)["Body"].read()
+        table = pl.read_parquet(io.BytesIO(content))
         kept = table.filter(
             pl.Series([not _is_one_of(key, policy, erased) for key in table["client_key"]], dtype=pl.Boolean)
         )
-        buffer = io.BytesIO()
-        kept.write_parquet(buffer, compression="zstd", statistics=True)
         if kept.height < table.height:
-            resources.s3.put_object(**place, Body=buffer.getvalue())
+            buffer = io.BytesIO()
+            kept.write_parquet(buffer, compression="zstd", statistics=True)
+            content = buffer.getvalue()
+            resources.s3.put_object(**place, Body=content)
         # A repeated step finds the part without the rows, and counts what is there.
-        return result.model_copy(update={"rows_written": kept.height, "size_bytes": len(buffer.getvalue())})
+        return result.model_copy(update={"rows_written": kept.height, "size_bytes": len(content)})
 
     return [rewritten(result) for result in results]
 
