@@ -17,6 +17,8 @@ class EarlyCheckpoints:
         self._aliases = aliases
         self._asked: set[str] = set()
         self._reading: Future[dict[str, Checkpoint]] = Future()
+        # Without ``begun``, nothing is on its way.
+        self._reading.set_result({})
 
     @contextmanager
     def begun(self, space_id: str, actions: Sequence[Action]) -> Iterator[None]:
