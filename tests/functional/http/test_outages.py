@@ -17,12 +17,12 @@ BODY: dict[str, Any] = {"messages": [{"role": "user", "content": "Which offer su
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"upstream_timeout_seconds": 0.2})
+    return settings.model_copy(update={"upstream_timeout_seconds": 0.6})
 
 
 @pytest.fixture
 def upstream(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeUpstream]:
-    monkeypatch.setattr(shared.llm.upstream, "LIST_SECONDS", 0.2)
+    monkeypatch.setattr(shared.llm.upstream, "LIST_SECONDS", 0.6)
     with served(FakeUpstream(models=[{"id": "small"}, {"id": "spare"}])) as upstream:
         yield upstream
 
@@ -42,7 +42,7 @@ def test_only_one_call_in_each_cool_down_waits_for_a_silent_server(
     # The cached list of models expires.
     clock.now += timedelta(minutes=2)
     upstream.requests.clear()
-    upstream.models_delay_seconds = upstream.silence_seconds = upstream.delay_seconds = 1
+    upstream.models_delay_seconds = upstream.silence_seconds = upstream.delay_seconds = 1.5
     statuses, waiting = [], 0
     for _ in range(60):
         earlier = len(upstream.requests)
@@ -74,10 +74,10 @@ def test_a_stream_uses_the_fallback_model_when_the_first_model_sends_nothing(
     client: TestClient, upstream: FakeUpstream
 ) -> None:
     register(client, upstream, fallback_models=["spare"])
-    upstream.silence_seconds = 1
+    upstream.silence_seconds = 1.5
 
     def script(body: dict[str, Any]) -> str:
-        upstream.silence_seconds = 1 if body["model"] == "small" else 0
+        upstream.silence_seconds = 1.5 if body["model"] == "small" else 0
         return "From the spare."
 
     upstream.script = script
