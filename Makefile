@@ -56,7 +56,7 @@ token: setup ## Print a bearer token of a local user: make token USER=alice@exam
 	@test -n "$(TOKEN_USER)" || { echo "Name the user: make token USER=alice@example.com" >&2; exit 2; }
 	@$(BIN)/python -m infra.local token "$(TOKEN_USER)"
 
-test: setup ## Run every check and test (less than 20 minutes)
+test: setup ## Run every check and test (20 to 25 minutes on two processors)
 	@$(BIN)/nox -j 2
 
 test-fast: setup ## Run the unit and functional tests of the files that changed since main (less than a minute)
