@@ -139,7 +139,11 @@ def _best(lines: list[str], first_line: int, name: str, options: ReadOptions, li
     several = [each for each in candidates if _is_table(each, is_stated=options.delimiter is not None)]
     if not several:
         return single
-    return max(several, key=lambda each: (round(each.score, 6), -delimiters.index(each.marks.delimiter)))
+    # An escape is only tried where a quote follows it.
+    return max(
+        several,
+        key=lambda each: (round(each.score, 6), -delimiters.index(each.marks.delimiter), each.marks.escape is not None),
+    )
 
 
 def _is_table(candidate: _DialectCandidate, *, is_stated: bool) -> bool:
@@ -199,7 +203,7 @@ def _candidate(lines: list[str], first_line: int, marks: Marks, limits: ReadLimi
         width = max(width, len(found.fields))
         if len(records) > max(LEAST_RECORDS, min(SAMPLE_RECORDS, SAMPLE_CELLS // width)):
             break
-    data = [record for record in records if not record.fields[:1] or not record.fields[0].startswith("#")] or records
+    data = [record for record in records if record.filled and not record.fields[0].startswith("#")] or records
     if not data:
         return _DialectCandidate(marks, [], 0, 0.0)
     # A line that cannot be split speaks against the marks, but for no width.
@@ -223,7 +227,8 @@ def _note_doubts(best: _DialectCandidate, notes: ReadNotes) -> None:
     counts = [Counter(mark for mark in line if not mark.isalnum() and mark not in _OF_WORDS) for line in lines]
     marks |= {mark for mark, count in counts[0].items() if all(each[mark] == count for each in counts)}
     found = " and ".join(map(repr, sorted(marks)))
-    if not found and len(lines) > 1 and all(_GAPS.search(line.strip()) for line in lines):
+    aligned = sum(1 for line in lines if _GAPS.search(line.strip()))
+    if not found and aligned > 1 and aligned >= MOST * len(lines):
         found = "several blanks in a row, like columns of fixed width"
     if found:
         notes.warn(

@@ -140,7 +140,7 @@ def _table(records: list[Record], width: int, first_line: int, notes: ReadNotes,
 
 def _first_of_table(records: list[Record], width: int) -> int:
     """Returns the position of the first record that belongs to the table, after titles and comments."""
-    table = [position for position, record in enumerate(records) if not record.is_comment]
+    table = [position for position, record in enumerate(records) if record.filled and not record.is_comment]
     for position in table[:TITLE_LINES]:
         record = records[position]
         next_record = records[position + 1] if position + 1 < len(records) else None
@@ -200,7 +200,7 @@ def _lines(first: int, last: int) -> str:
 
 def _has_header(record: Record, rest: list[Record], width: int, notes: ReadNotes) -> bool:
     """Returns whether the first record names the columns. Each column votes."""
-    first = record.fields
+    first, rest = record.fields, [row for row in rest if row.filled]
     if not rest:
         if all(kind_of(cell) == "number" for cell in first):
             return False
@@ -232,7 +232,7 @@ def _has_header(record: Record, rest: list[Record], width: int, notes: ReadNotes
         )
         return False
     doubt = "although some of its cells look like values" if votes["data"] else None
-    if not votes and not any(map(_looks_like_name, first)) and not all(map(_LETTER.fullmatch, first)):
+    if not votes and not any(map(looks_like_name, first)) and not all(map(_LETTER.fullmatch, first)):
         doubt = "but the rows do not show whether it is one"
     if doubt:
         notes.warn(
@@ -243,7 +243,7 @@ def _has_header(record: Record, rest: list[Record], width: int, notes: ReadNotes
     return True
 
 
-def _looks_like_name(cell: str) -> bool:
+def looks_like_name(cell: str) -> bool:
     """Returns whether a cell is hardly a value: a usual name of a column, or words that are joined as programs do."""
     text = cell.strip()
     return bool(_JOINED_WORDS.fullmatch(text)) or any(map(_USUAL_NAME.fullmatch, _WORD.findall(text.lower())))
