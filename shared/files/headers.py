@@ -17,6 +17,7 @@ TITLE_LINES = 50
 LEAST_NUMBERS = 3
 # Filled cells of a line with a name and its value, above a table.
 PAIR = 2
+NAMES_OF_ROW_NUMBERS = ("unnamed: 0", "__index_level_0__")
 # Row numbers have fewer digits.
 ROW_NUMBER_DIGITS = 16
 # Lines below a header that may explain it: units, questions, ids.
@@ -108,6 +109,12 @@ def find_layout(
     names, is_shifted = _names(header.fields, rows, width)
     columns = unique_names(names, limits)
     row_numbers = _row_numbers(columns, names, rows, is_shifted=is_shifted)
+    if not names[0].strip() and columns[0] not in row_numbers and _are_whole([row.fields[0].strip() for row in rows]):
+        notes.warn(
+            WarningCode.COLUMN_NAME,
+            f"The first column has no name, so it was named {columns[0]}. Name it, or delete it if it only numbers the rows.",
+            column=columns[0],
+        )
     unnamed = (column for column, name in zip(columns, names, strict=True) if not name.strip())
     return Layout(
         columns,
@@ -380,18 +387,22 @@ def _row_numbers(
     """Returns the columns that only number the rows, as pandas and R write them."""
     found = []
     for place, (column, name) in enumerate(zip(columns, names, strict=True)):
-        named = name.strip().lower() in ("unnamed: 0", "__index_level_0__") or (place == 0 and not name.strip())
         cells = [row.fields[place].strip() for row in data if place < len(row.fields)]
-        if (is_shifted and place == 0) or (named and _counts_up(cells)):
+        are_numbers = name.strip().lower() in NAMES_OF_ROW_NUMBERS and _are_whole(cells)
+        if (is_shifted and place == 0) or are_numbers or (place == 0 and not name.strip() and _number_rows(cells)):
             found.append(column)
     return tuple(found)
 
 
-def _counts_up(cells: list[str]) -> bool:
-    are_numbers = bool(cells) and all(
-        cell.isascii() and cell.isdigit() and len(cell) < ROW_NUMBER_DIGITS for cell in cells
-    )
-    # Numbers of customers often count up, too, but do not begin with the first row.
-    return (
-        are_numbers and int(cells[0]) <= len(cells) and all(int(early) < int(late) for early, late in pairwise(cells))
-    )
+def _number_rows(cells: list[str]) -> bool:
+    """Returns whether cells are row numbers: from the first row on, or of rows that were shuffled."""
+    if not _are_whole(cells) or len(set(cells)) < len(cells):
+        return False
+    if all(int(early) < int(late) for early, late in pairwise(cells)):
+        # Numbers of customers often count up, too, but do not begin with the first row.
+        return int(cells[0]) <= len(cells)
+    return len(cells) >= LEAST_NUMBERS
+
+
+def _are_whole(cells: list[str]) -> bool:
+    return bool(cells) and all(cell.isascii() and cell.isdigit() and len(cell) < ROW_NUMBER_DIGITS for cell in cells)
