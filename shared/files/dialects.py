@@ -189,6 +189,8 @@ def _marks(delimiter: str, text: str, options: ReadOptions) -> Iterator[Marks]:
             pieces = text.count(delimiter)
             skips = delimiter not in " \t" and pieces > 0 and text.count(f"{delimiter} ") >= MOST * pieces
             yield Marks(delimiter, quote, escape, skips_spaces=skips)
+            if delimiter == " " and "  " in text:
+                yield Marks(delimiter, quote, escape, skips_spaces=True)
 
 
 def _candidate(lines: list[str], first_line: int, marks: Marks, limits: ReadLimits) -> _DialectCandidate:
@@ -221,6 +223,9 @@ def _candidate(lines: list[str], first_line: int, marks: Marks, limits: ReadLimi
 
 def _note_doubts(best: _DialectCandidate, notes: ReadNotes) -> None:
     if best.width != 1:
+        if best.marks.joins_blanks:
+            message = "Columns are aligned by blanks, so one or more of them were read as a delimiter."
+            notes.warn(WarningCode.DIALECT, message)
         return
     lines = [record.fields[0] for record in best.records]
     marks = {mark for line in lines for mark in DELIMITERS if mark in line}

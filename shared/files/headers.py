@@ -112,7 +112,7 @@ def find_layout(
     if not names[0].strip() and columns[0] not in row_numbers and _are_whole([row.fields[0].strip() for row in rows]):
         notes.warn(
             WarningCode.COLUMN_NAME,
-            f"The first column has no name, so it was named {columns[0]}. Name it, or delete it if it only numbers the rows.",
+            f"The first column has no name, so it was named {columns[0]}. Name it, or delete it if it numbers rows.",
             column=columns[0],
         )
     unnamed = (column for column, name in zip(columns, names, strict=True) if not name.strip())

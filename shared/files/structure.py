@@ -263,6 +263,8 @@ def _irregular_lines(path: Path, dialect: Dialect) -> tuple[pl.DataFrame, int]:
     is_odd |= is_special
     if marks.skips_spaces or marks.delimiter == " ":
         is_odd |= line.str.contains("  ", literal=True)
+    if marks.joins_blanks:
+        is_odd |= line.str.starts_with(" ") | line.str.ends_with(" ")
     lines = pl.scan_lines(path, name="line", row_index_name="position", glob=False)
     size = line.str.len_bytes().cast(pl.UInt64) + _bytes_of_line_ends(path)
     numbered = lines.with_columns(start=size.cum_sum() - size)
@@ -347,7 +349,8 @@ class _Repair:
                 self._examine()
         self._copy(None, None)
         for number, line, cells in self._headers:
-            if len(self._headers) <= FEW_GAPS or any(map(looks_like_name, cells)):
+            is_rare = len(self._headers) <= FEW_GAPS and not any(map(str.isdigit, line))
+            if is_rare or any(map(looks_like_name, cells)):
                 self._notes.warn(
                     WarningCode.HEADER,
                     f"Line {number:,} is below a blank line and may be the header of a second table. It was read as a "
