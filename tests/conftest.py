@@ -23,8 +23,10 @@ from tests.fixtures.identity import Issuer
 from tests.fixtures.moto import (
     answer_one_call_on_tables_at_a_time,
     copy_items_when_they_change,
+    find_methods_once,
     intercept_botocore_only,
     look_attribute_values_up_directly,
+    make_once,
     refuse_reversed_ranges,
     refuse_roles_that_trust_others,
 )
@@ -35,6 +37,7 @@ copy_items_when_they_change()
 refuse_reversed_ranges()
 refuse_roles_that_trust_others()
 intercept_botocore_only()
+find_methods_once()
 
 # How long an example takes is the machine's business: a slow one fails no test.
 hypothesis_settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -42,7 +45,7 @@ hypothesis_settings.load_profile("untimed")
 
 
 def pytest_collection_finish() -> None:
-    """Lets the garbage collector skip what the imports made, and run less often: it took a sixth of the time of tests."""
+    """Lets searches for garbage skip what was imported, and start later: they took a sixth of the time of tests."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
@@ -87,7 +90,7 @@ def empty_aws(session: boto3.Session, setup_client: Callable[[str], Any]) -> Ite
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
         with mock_aws():
             monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
-            create_all(setup_client)
+            make_once(lambda: create_all(setup_client))
             yield
 
 
