@@ -27,14 +27,14 @@ from tests.fixtures.moto import (
     intercept_botocore_only,
     look_attribute_values_up_directly,
     make_once,
-    refuse_reversed_ranges,
+    query_one_partition,
     refuse_roles_that_trust_others,
 )
 
 answer_one_call_on_tables_at_a_time()
 look_attribute_values_up_directly()
 copy_items_when_they_change()
-refuse_reversed_ranges()
+query_one_partition()
 refuse_roles_that_trust_others()
 intercept_botocore_only()
 find_methods_once()

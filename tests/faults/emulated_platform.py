@@ -28,7 +28,7 @@ from tests.fixtures.moto import (
     copy_items_when_they_change,
     look_attribute_values_up_directly,
     make_once,
-    refuse_reversed_ranges,
+    query_one_partition,
 )
 from tests.fixtures.upstream import FakeUpstream, served
 
@@ -92,7 +92,7 @@ def emulated_platform(seed: int) -> Iterator[EmulatedPlatform]:
     """Starts an empty platform and stops it after the block."""
     look_attribute_values_up_directly()
     copy_items_when_they_change()
-    refuse_reversed_ranges()
+    query_one_partition()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         environment = {name: value for name, value in os.environ.items() if name != "AWS_ENDPOINT_URL"}
