@@ -51,6 +51,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
+def pytest_sessionfinish() -> None:
+    """Collects what is left while pytest still takes the log messages of it."""
+    gc.collect()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-release", action="store_true", help="store what this release writes and deploys")
     parser.addoption("--emulator", action="store_true", help="use the emulator of the local stack instead of moto")
