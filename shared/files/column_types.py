@@ -22,7 +22,7 @@ _CURRENCIES = (
     "EUR|USD|GBP|CHF|JPY|CNY|INR|PLN|CZK|SEK|NOK|DKK|HUF|RON|BGN|RUB|UAH|TRY|ILS|AED|SAR|ZAR|BRL|MXN|CAD|AUD|NZD|KRW"
     "|SGD|HKD|THB"
 )
-_CURRENCY_PATTERN = rf"(?:[$€£¥₹₽]|{_CURRENCIES}|[Kk][rč]\.?|zł|Ft|R\$)"
+_CURRENCY_PATTERN = rf"(?:[$€£¥₹₽₪₩₫₺₴₦₱฿₡₲₵₸₼₾]|{_CURRENCIES}|[Kk][rč]\.?|zł|Ft|R\$)"
 
 
 class ColumnType(StrEnum):
@@ -199,6 +199,8 @@ _DAYS = (
     "%d %B %Y",
     "%b %d, %Y",
     "%B %d, %Y",
+    "%b %d %Y",
+    "%B %d %Y",
 )
 DATES = tuple(
     TypeReading(ColumnType.DATETIME if "%M" in form else ColumnType.DATE, form)
@@ -221,7 +223,7 @@ LIKE_A_NUMBER = (
     rf"(?:[eE][-+]?[0-9]+)?[ \u00a0\u2009\u202f]?(?:%|{_CURRENCY_PATTERN})?[ ]?[-\u2212]?[)]?$"
 )
 LIKE_A_DATE = (
-    r"^(?:[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[A-Za-z]{3,9})[-/. ][0-9]{1,4}|[A-Za-z]{3,9} [0-9]{1,2}, [0-9]{4}"
+    r"^(?:[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[A-Za-z]{3,9})[-/. ][0-9]{1,4}|[A-Za-z]{3,9} [0-9]{1,2},? [0-9]{4}"
     r"|[0-9]{1,2}[A-Za-z]{3}[0-9]{2,4})(?:(?:[T :]|, )[0-9:.,]+ ?(?:Z|UTC|[+-][0-9:]+|[AaPp][Mm])?)?$"
 )
 _MAYBE_DATE = re.compile(LIKE_A_DATE)
