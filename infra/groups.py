@@ -695,9 +695,11 @@ STEPS |= {
                 lists=(CONNECTOR_FILES, RUN_FILES, *SPACE_FOLDERS),
             ),
             memory_mb=3008,
+            # The customers of all rows.
+            disk_mb=10_240,
             # Copies thousands of parts.
             timeout_seconds=900,
-            layers=(Layer.SCAN,),
+            layers=(Layer.SCAN, Layer.ALLOCATE),
         ),
         step(
             Workflow.PREDICTION,

@@ -9,7 +9,7 @@ from shared.models.base import Identifier, Model, Timestamp
 from shared.models.experiment import ArmPolicy
 from shared.models.insight import CANDIDATES_LIMIT, Arbitration, Rule, Wording
 from shared.models.job import JobModel
-from shared.models.run import Run, RunCreate, RunOutputCreate
+from shared.models.run import DuplicateCustomer, Run, RunCreate, RunOutputCreate
 
 MAX_LIMITS = 1000
 SHOWN_DUPLICATES = 100
@@ -141,15 +141,6 @@ class AllocationQuality(Model):
     limits: list[LimitUse]
     method: str = Field(description="`none`: no limit binds; `exact`: by HiGHS; `prices`: by prices of the limits")
     score: float
-
-
-class DuplicateCustomer(Model):
-    """A row about a customer of an earlier row, which counts. Rows count from 1, without the header."""
-
-    file: str
-    row: int
-    first_file: str
-    first_row: int
 
 
 class OfferChange(Model):

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from functions.workflows.decision_run.allocation import Allocation, OptionLimit, allocate
+from functions.workflows.repeats import Repeats, find_repeats
 from shared.clock import Clock
 from shared.decisions.arbitration import score
 from shared.decisions.customers import ArmRules
@@ -29,7 +30,6 @@ from shared.models.decision_run import (
     AllocationQuality,
     DecisionRun,
     DecisionSummary,
-    DuplicateCustomer,
     LimitUse,
     OfferCount,
     RemovalCount,
@@ -94,54 +94,32 @@ class Settling:
         Safe to repeat: contacts are reserved once. Raises JobFailedError if a minimum cannot be met.
         """
         erased = self._erasures.since(self._space_id, self._run.work_began_at)
-        keys = [self._decided(part.number, ["customer", "record"]) for part in parts]
-        is_first, duplicates = self._first(keys, parts, tasks)
-        counts = is_first & ~self._is_one_of(keys, erased)
-        starts = np.cumsum([0, *(frame.height for frame in keys)])
-        del keys
+        repeats = find_repeats(
+            parts, tasks, lambda number: self._decided(number, ["customer", "record"]), SHOWN_DUPLICATES
+        )
+        counts = repeats.is_first & ~self._is_one_of(parts, erased)
+        starts = np.cumsum([0, *(part.rows_written for part in parts)])
         allocation = self._allocation(parts, starts, counts) if self._offers.settings.limits else None
         settled = Settled()
         for part, start, end in zip(parts, starts[:-1], starts[1:], strict=True):
             chosen = allocation.choice[start:end] if allocation else None
             self._settle(part, counts[start:end], chosen, settled)
-        rows = int((~is_first).sum())
-        return self._summary(settled, allocation, rows, duplicates), settled.results, erased
+        return self._summary(settled, allocation, repeats), settled.results, erased
 
-    def _is_one_of(self, keys: Sequence[pl.DataFrame], erased: frozenset[str]) -> npt.NDArray[np.bool_]:
+    def _is_one_of(self, parts: Sequence[PartResult], erased: frozenset[str]) -> npt.NDArray[np.bool_]:
         """Returns which rows are about erased customers."""
-        customers = [frame["customer"] for frame in keys]
-        if not erased or not customers:
-            return np.zeros(sum(map(len, customers)), dtype=np.bool_)
-        digests = [bytes.fromhex(each) for each in erased if len(each) == DIGEST_CHARACTERS]
-        return pl.concat(customers).is_in(pl.Series(digests, dtype=pl.Binary).implode()).to_numpy()
+        if not erased:
+            return np.zeros(sum(part.rows_written for part in parts), dtype=np.bool_)
+        digests = pl.Series(
+            [bytes.fromhex(each) for each in erased if len(each) == DIGEST_CHARACTERS], dtype=pl.Binary
+        ).implode()
+        found = (self._decided(part.number, ["customer"])["customer"].is_in(digests) for part in parts)
+        return np.concatenate([each.to_numpy() for each in found])
 
     def _decided(self, number: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
         key = self._plans.part_key(self._space_id, self._run.work_id, number)
         content = self._s3.get_object(Bucket=self._plans.bucket, Key=key)["Body"].read()
         return pl.read_parquet(io.BytesIO(content), columns=list(columns) if columns else None)
-
-    # Duplicates
-
-    def _first(
-        self, keys: Sequence[pl.DataFrame], parts: Sequence[PartResult], tasks: Sequence[RunTask]
-    ) -> tuple[npt.NDArray[np.bool_], list[DuplicateCustomer]]:
-        """Returns which rows are the first ones of their customers, and the first of the others."""
-        customers = pl.concat([frame["customer"] for frame in keys]) if keys else pl.Series(dtype=pl.Binary)
-        is_first = customers.is_first_distinct()
-        others = (~is_first).arg_true().head(SHOWN_DUPLICATES)
-        files = {part.number: task.file.label for task in tasks for part in task.parts}
-        starts = np.cumsum([0, *(frame.height for frame in keys)])
-
-        def place(row: int) -> tuple[str, int]:
-            at = int(np.searchsorted(starts, row, side="right")) - 1
-            return files[parts[at].number], int(keys[at]["record"][row - int(starts[at])]) + 1
-
-        shown = []
-        for row in others:
-            first = (customers == customers.slice(row, 1)).arg_max() or 0
-            (file, at), (first_file, first_at) = place(row), place(first)
-            shown.append(DuplicateCustomer(file=file, row=at, first_file=first_file, first_row=first_at))
-        return is_first.to_numpy(), shown
 
     # Limits
 
@@ -193,7 +171,7 @@ class Settling:
             rows[place] |= {"reserved_until": until.isoformat()} if until else no_offer
         table = pl.DataFrame(rows, schema=SCHEMA)
         self._count(frame, table, settled)
-        result = part.model_copy(update={"rows_written": table.height})
+        result = part.model_copy(update={"rows_written": table.height, "folder": offers_of(self._run.id)})
         if not self._run.dry_run:
             settled.reserved += table["action_id"].count()
             result.size_bytes = self._save(table, part.number)
@@ -341,9 +319,7 @@ class Settling:
             for place, amount in enumerate((1, row["score"], row["propensity"], row["propensity"] * value)):
                 sums[place] += amount
 
-    def _summary(
-        self, settled: Settled, allocation: Allocation | None, rows: int, duplicates: list[DuplicateCustomer]
-    ) -> DecisionSummary:
+    def _summary(self, settled: Settled, allocation: Allocation | None, repeats: Repeats) -> DecisionSummary:
         names = {action.id: action.name for action in self._offers.actions}
         has_values = self._offers.usual.arbitration.currency is not None
         counts = [
@@ -363,8 +339,8 @@ class Settling:
             allocation=self._quality(allocation) if allocation else None,
             arbitration=self._offers.usual.arbitration,
             customers=settled.customers,
-            duplicates=rows,
-            duplicate_rows=duplicates,
+            duplicates=repeats.rows,
+            duplicate_rows=repeats.shown,
             expected_acceptances=total[2],
             expected_value=total[3] if has_values else None,
             offers=int(total[0]),
