@@ -403,11 +403,12 @@ GROUPS = (
                 *OBJECTS,
                 "cluster",
                 *CALL_LIMITS,
+                *SPACE_USAGE,
             ),
             # Reactions are exported to managed connectors, from which their owner downloads them.
             gets=(CONNECTOR_FILES, INSIGHT_FILES, TRAINING_FILES),
             puts=(INSIGHT_FILES, CONNECTOR_FILES),
-            lists=(TRAINING_FILES,),
+            lists=(TRAINING_FILES, *SPACE_FOLDERS),
             reads_parameters=(CLUSTER_TOKENS,),
             writes_logs=LOGGED_CALLS,
         ),
@@ -615,14 +616,14 @@ STEPS = {
             "scan_file",
             Grants(
                 reads=("connector",),
-                writes=("catalog", "schema_drift"),
+                writes=("catalog", "schema_drift", *SPACE_USAGE),
                 # Long column lists of earlier versions are files, too.
                 gets=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
                 # Column lists that are too long for the table, and copies of database tables.
                 puts=(SCAN_FILES, SNAPSHOT_FILES),
                 deletes=(SNAPSHOT_FILES,),
-                # Without this permission S3 returns 403 for a missing file.
-                lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
+                # Without this permission S3 returns 403 for a missing file. Copies of tables need room in the space.
+                lists=(CONNECTOR_FILES, SNAPSHOT_FILES, *SPACE_FOLDERS),
                 reads_parameters=(CONNECTOR_CREDENTIALS,),
                 assumes_customer_roles=True,
             ),

@@ -1,7 +1,8 @@
 """Records reactions, counts them, and exports them for the next training."""
 
 import json
-from typing import Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from functions.insights.statistics import rate_interval
 from shared.clock import Clock
@@ -27,8 +28,13 @@ from shared.models.insight import (
 )
 from shared.spaces.members import SpaceContext
 
+if TYPE_CHECKING:
+    from shared.space_usage.storage import StorageUsages
+
 EXPORT_ROWS = 10_000
 EXPORT_BYTES = 32 * 2**20
+# Until then, the file of an export is written.
+EXPORT_WRITTEN = timedelta(minutes=1)
 _OFFERS_OF_RUNS = (
     "Offers of decision runs have no insights, and reactions to them can't be reported. Report what became of a "
     "contact_id with POST /contacts."
@@ -36,11 +42,19 @@ _OFFERS_OF_RUNS = (
 
 
 class ReactionService:
-    def __init__(self, table: Table, insights: Insights, storages: ConnectorStorages, clock: Clock) -> None:
+    def __init__(
+        self,
+        table: Table,
+        insights: Insights,
+        storages: ConnectorStorages,
+        storage_usages: "StorageUsages",
+        clock: Clock,
+    ) -> None:
         self._insights = insights
         self._actions = Repository(table, Action, kind="action", clock=clock)
         self._connectors = Repository(table, Connector, kind="connector", clock=clock)
         self._storages = storages
+        self._storage_usages = storage_usages
         self._clock = clock
 
     def react(self, context: SpaceContext, insight_id: str, request: ReactionCreate) -> InsightReaction:
@@ -67,7 +81,7 @@ class ReactionService:
         The reactions of the last minute are left for the next export, because one that is older may still be stored.
 
         Raises ValidationFailedError for an unknown connector or action, ConflictError for a connector that is not
-        managed, and InvalidCursorError.
+        managed, InvalidCursorError, and LimitReachedError if the storage of the space has no room.
         """
         connector = self._connectors.get_many(context.space_id, [request.connector_id]).get(request.connector_id)
         if connector is None:
@@ -83,7 +97,9 @@ class ReactionService:
         if rows:
             export.file = _file_name(request)
             storage = self._storages.open(context.space_id, connector)
-            storage.write(export.file, b"".join(rows))
+            content = b"".join(rows)
+            self._storage_usages.reserve(context.space_id, len(content), EXPORT_WRITTEN)
+            storage.write(export.file, content)
             export.download = storage.presigned_download(export.file, self._clock() + DOWNLOAD_LIFETIME)
         return export
 
