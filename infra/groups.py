@@ -392,7 +392,17 @@ GROUPS = (
     group(
         "insights",
         Grants(
-            reads=("action", "action_group", "checkpoint", "checkpoint_alias", "connector", "persona", "score"),
+            # A reaction to an offer of a decision run needs the run.
+            reads=(
+                "action",
+                "action_group",
+                "checkpoint",
+                "checkpoint_alias",
+                "connector",
+                "decision_run",
+                "persona",
+                "score",
+            ),
             writes=(
                 "insight",
                 "insight_contact",
@@ -743,7 +753,7 @@ STEPS |= {
             "finish_decision_run",
             Grants(
                 reads=("run_erasure",),
-                writes=("decision_run_part", *_DECISION_RUN_END),
+                writes=("decision_run_part", "insight_experiment", *_DECISION_RUN_END),
                 gets=(CONNECTOR_FILES, RUN_FILES),
                 puts=(CONNECTOR_FILES, RUN_FILES),
                 deletes=(RUN_FILES,),

@@ -154,5 +154,8 @@ def get_insight_lineage(id: str, context: CurrentContext, service: CurrentInsigh
 def create_insight_reaction(
     id: str, body: ReactionCreate, context: CurrentContext, service: Reactions
 ) -> InsightReaction:
-    """Record the client's reaction to the offer. A later reaction replaces an earlier one."""
+    """Record the client's reaction to the offer. A later reaction replaces an earlier one.
+
+    To an offer of a decision run: send the `insight_id` and the `client_key` of the output's row.
+    """
     return service.react(context, id, body)

@@ -217,4 +217,5 @@ DECISION_COLUMNS = {
     "insight": "string",
     "argument": "string",
     "argument_content": "string",
+    "insight_id": "string",
 }

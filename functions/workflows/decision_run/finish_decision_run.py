@@ -44,6 +44,7 @@ def finish_decision_run(resources: Resources, event: dict[str, Any]) -> dict[str
     run = runs.repository.modify(space_id, run_id, lambda _: Modification(kept))
     if run.output is not None:
         resources.run_publisher.publish(space_id, runs, run, results, DECISION_COLUMNS, summary.duplicates)
+        settling.expose(results)
     end_run(resources, space_id, runs, run_id, {})
     return {}
 
