@@ -58,6 +58,8 @@ STRICTER_THAN_THEIR_SCHEMA = {
     "PUT /chats/{id}": "messages must have a content",
     "POST /chats": "messages must end with one that needs a completion",
     "POST /v1/chat/completions": "messages must end with one that needs a completion",
+    "POST /v1/completions": "objects of any shape have bounds of numbers",
+    "POST /v1/embeddings": "objects of any shape have bounds of numbers",
     "POST /v1/responses": "items of the input must have a text or parts",
     "POST /checkpoints/{id}/predictions": "rows must have the columns of the model",
     "PUT /checkpoints/aliases/{alias}/gate": "thresholds must have one bound, and name required benchmarks",

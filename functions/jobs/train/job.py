@@ -30,7 +30,7 @@ from functions.jobs.sharded.prepared import prepare
 from functions.jobs.sharded.supervisor import run_workers
 from functions.jobs.sources import DatasetTable, download, read_files
 from functions.jobs.train.plan import DataPlan, plan
-from functions.jobs.train.results import Result, label_notes, remarks, stop_note, write_result
+from functions.jobs.train.results import Result, label_notes, rarity_notes, remarks, stop_note, write_result
 from functions.jobs.train.session import training_session
 from shared.connectors.downloads import ClientFactory
 from shared.models.job import TrainingJob
@@ -127,7 +127,8 @@ def fit(
         session.note(stop_note(error, len(folds)))
     rule = choose_score_rule(resolved, *held_out_log_odds(models, fitted, folds[: len(models)]), seed)
     model = mean(models)
-    about_fit = [*session.notes, *rule.notes, *copy_notes, *entity_notes]
+    rare = rarity_notes(job.architecture, fitted.labels)
+    about_fit = [*session.notes, *rule.notes, *rare, *copy_notes, *entity_notes]
     about_data = [
         *table.notes,
         *label_notes(job, decided, len(known) - int(known.sum())),
