@@ -81,7 +81,7 @@ STRICTER_THAN_THEIR_SCHEMA = {
     "GET /inference-logs/summary": "a start must be before its end",
     "GET /inference-logs/usage": "a start must be before its end",
     "POST /insights": "a client must be described in exactly one of three ways",
-    "POST /insights/{id}/reactions": "a reaction must be in the past",
+    "POST /insights/{id}/reactions": "a reaction must be in the past, and by the customer of the insight",
     "PUT /insights/policy": "time zones must exist",
     "PUT /spaces/{id}/members/{user_id}": "a space must have an owner",
     "POST /spaces/{id}/service-accounts": "a service account must not approve arguments",
