@@ -226,9 +226,18 @@ class BoostingArchitecture(Architecture[ConfigurationT]):
             return model
         session.check()
         held = task.folds[index]
-        fitted, validation = (task.examples.take(np.nonzero(rows)[0]) for rows in (~held, held))
         resume = session.resume(index)
         watcher = session.watch(index, configuration.patience, self.suffix)
         seed = task.seed + index
-        model = self.fit(configuration, fitted, validation, task.categorical, task.hardware, seed, watcher, resume)
+        model = self.fit(
+            configuration,
+            # Without names here, so that a library can let go of the rows before its trees grow.
+            task.examples.take(np.nonzero(~held)[0]),
+            task.examples.take(np.nonzero(held)[0]),
+            task.categorical,
+            task.hardware,
+            seed,
+            watcher,
+            resume,
+        )
         return session.finish(index, model)
