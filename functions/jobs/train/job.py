@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from threadpoolctl import threadpool_limits
 
 from functions.jobs.container import Container
 from functions.jobs.file_warnings import warnings_of
@@ -157,7 +158,9 @@ def fit(job: TrainingJob, data: Data, container: Container, progress: ProgressRe
     progress.expect(family.models_with_rounds(task), resolved.most_rounds)
     stopped: TrainingStoppedError | None = None
     try:
-        models = family.fit_folds(resolved, task, session)
+        # As many threads as pay: of small matrices, numpy's own threads take 70 times the processor time of one.
+        with threadpool_limits(hardware.threads, "blas"):
+            models = family.fit_folds(resolved, task, session)
     except TrainingStoppedError as error:
         if not error.models:
             raise
