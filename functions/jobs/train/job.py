@@ -155,7 +155,7 @@ def fit(job: TrainingJob, data: Data, container: Container, progress: ProgressRe
     session = training_session(job, resolved, container.checkpoints, progress)
     family, hardware = family_of(job.architecture), Hardware(threads_for(fitted.matrix.size), job.gpu_count)
     task = FitTask(fitted, folds, data.plan.schema.categorical, hardware, data.seed)
-    progress.expect(family.models_with_rounds(task), resolved.most_rounds)
+    progress.expect(family.stages(resolved, task))
     stopped: TrainingStoppedError | None = None
     try:
         # As many threads as pay: of small matrices, numpy's own threads take 70 times the processor time of one.
