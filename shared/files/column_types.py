@@ -120,9 +120,11 @@ class TypeReading:
                 true, false = (_TRUE, _FALSE) if self.format is None else (_TRUE_OR_ONE, _FALSE_OR_ZERO)
                 return pl.when(lower.is_in(true + false)).then(lower.is_in(true))
             case ColumnType.DATE:
-                return self._dated(text, strict=strict).str.to_date(self.format, strict=strict)
+                # polars reads most formats faster than it finds a text among those that it read before.
+                return self._dated(text, strict=strict).str.to_date(self.format, strict=strict, cache=False)
             case ColumnType.DATETIME:
-                moment = self._dated(text, strict=strict).str.to_datetime(self.format, strict=strict, time_unit="us")
+                dated = self._dated(text, strict=strict)
+                moment = dated.str.to_datetime(self.format, strict=strict, time_unit="us", cache=False)
                 return moment.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if self.has_zone else moment
             case ColumnType.STRING:
                 return text
