@@ -63,7 +63,7 @@ class TimeLeft:
         model.losses.append(loss)
 
     def estimate(self) -> JobEstimate | None:
-        """Returns the time that is left, ``None`` while nothing tells it."""
+        """Returns the time that is left, ``None`` while it is not known."""
         models, now = [*self._models.values()], self._clock()
         if not models:
             return None

@@ -32,7 +32,7 @@ from functions.jobs.sharded.prepared import prepare
 from functions.jobs.sharded.supervisor import run_workers
 from functions.jobs.sources import LocalFile, download, read_files
 from functions.jobs.train.plan import DataPlan, plan
-from functions.jobs.train.results import Result, label_notes, remarks, stop_note, write_result
+from functions.jobs.train.results import Result, label_notes, rarity_notes, remarks, stop_note, write_result
 from functions.jobs.train.session import training_session
 from shared.connectors.downloads import ClientFactory
 from shared.models.job import JobFile, TrainingJob
@@ -168,7 +168,7 @@ def fit(job: TrainingJob, data: Data, container: Container, progress: ProgressRe
         session.note(stop_note(error, len(folds)))
     rule = choose_score_rule(resolved, *held_out_log_odds(models, fitted, folds[: len(models)]), data.seed)
     model = mean(models)
-    about_fit = [*session.notes, *rule.notes, *data.about_rows]
+    about_fit = [*session.notes, *rule.notes, *rarity_notes(job.architecture, fitted.labels), *data.about_rows]
     suspicious = suspicious_columns(data.plan.schema, fitted, data.seed)
     result = Result(
         model=model,
