@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -95,20 +96,26 @@ def measure(side: str, file: str) -> None:
 
 
 def _ours(architecture: str, path: Path) -> None:
+    rounds = {} if architecture in ("auto", "additive") else {"n_estimators": ROUNDS}
+    run_job(path, architecture, rounds, "bought")
+
+
+def run_job(path: Path, architecture: str, configuration: Mapping[str, Any], target: str) -> None:
+    """Runs the training job on a file, from a bucket that is its folder."""
+    # The other side must not have our code in its memory.
     from functions.jobs.container import Container
     from functions.jobs.train.job import train
     from shared.models.job import JobFile, TrainingJob
 
     etag = hashlib.sha256(path.name.encode()).hexdigest()
     file = JobFile(bucket="b", key=path.name, etag=etag, size_bytes=path.stat().st_size)
-    rounds = {} if architecture in ("auto", "additive") else {"n_estimators": ROUNDS}
     job = TrainingJob.model_validate(
         {
             "training_id": "t",
             "space_id": "s",
             "architecture": architecture,
-            "configuration": rounds,
-            "datasets": [{"connector_id": "c", "files": [file], "target": "bought"}],
+            "configuration": configuration,
+            "datasets": [{"connector_id": "c", "files": [file], "target": target}],
         }
     )
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:

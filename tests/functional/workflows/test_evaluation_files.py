@@ -80,3 +80,12 @@ def test_the_files_of_an_evaluation_are_removed_although_the_worker_is_killed(
     with boundary.failing(Fault.LATE_KILLED, at=write), pytest.raises(KilledError):
         clean_up(lab.resources)
     assert clean(lab, clock) == []
+
+
+@pytest.mark.row("EN-5")
+def test_a_request_that_gets_a_running_evaluation_leaves_no_pins(lab: Lab, job: dict[str, str]) -> None:
+    before = files(lab.resources, lab.space_id)
+    running = lab.client.get(f"/evaluations/{job['evaluation_id']}").json()
+    body = {name: running[name] for name in ("benchmark_id", "checkpoint_id", "gpu_count")}
+    assert lab.client.post("/evaluations", json=body).json()["id"] == running["id"]
+    assert files(lab.resources, lab.space_id) == before
