@@ -226,7 +226,7 @@ def test_a_key_is_made_and_revoked_and_the_log_shows_it(visit: Visit, api: ApiCl
     page.get_by_role("button", name="Invite", exact=True).click()
     expect(row(page, "colleague@example.com")).to_contain_text("pending")
     opened(page, "operations/audit?entity=api_key", "Operations")
-    expect(row(page, "api_key").first).to_contain_text(EMAIL)
+    expect(row(page, "api key").first).to_contain_text(EMAIL)
     opened(page, "operations/calls", "Operations")
     expect(row(page, "argument").first).to_be_visible()
     keep_picture(page, "calls")

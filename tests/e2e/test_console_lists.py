@@ -177,7 +177,7 @@ def test_names_that_are_markup_are_shown_as_text_on_every_page(
         assert page.locator("img").count() == 0, place
         assert page.evaluate("window.hacked") is None, place
     opened(page, "operations/audit", "Operations")
-    row(page, "api_key").locator("summary").first.click()
+    row(page, "api key").locator("summary").first.click()
     assert page.evaluate("window.hacked") is None
     complaints, visit.complaints[:] = list(visit.complaints), []
     assert [each for each in complaints if "queue/next" not in each and "404 (Not Found)" not in each] == []

@@ -51,6 +51,21 @@ def test_every_file_that_the_pages_name_is_served(anonymous: TestClient) -> None
     assert {"/console/preact.mjs", CHARTS, "/console/pages/guide.js", "/console/charts.js"} <= served.keys()
 
 
+def test_every_name_that_a_script_imports_is_exported(anonymous: TestClient) -> None:
+    served = loaded(anonymous, "/console/app.js", *(f"/console/pages/{name}.js" for name in PAGES))
+    scripts = {path.rpartition("/")[2]: content.decode() for path, content in served.items()}
+    declared = re.compile(r"^export (?:async )?(?:const|function\*?) (\w+)", re.MULTILINE)
+    exported = {name: set(declared.findall(text)) for name, text in scripts.items()}
+    missing = [
+        (importer, each)
+        for importer, text in scripts.items()
+        for names, path in re.findall(r'import \{([^}]*)\} from "(\.[^"]+)"', text)
+        for each in re.findall(r"\w+", names)
+        if each not in exported[path.rpartition("/")[2]]
+    ]
+    assert missing == []
+
+
 @pytest.mark.row("UI-6")
 @pytest.mark.parametrize("name", PAGES)
 def test_each_page_needs_less_than_150_kb_of_script(anonymous: TestClient, name: str) -> None:

@@ -134,7 +134,7 @@ function Audit({ query }) {
     { name: "Who", cell: (one) => html`${nameOf(one.actor)}${one.api_key_id && html`<small>key ${idEnd(one.api_key_id)}</small>`}` },
     { name: "Did", cell: (one) => html`<${Status} value=${one.action} />` },
     { name: "What", cell: (one) => html`${words(one.entity)}${named(one)}<small>${one.entity_id}</small>` },
-    { name: "Change", cell: (one) => html`<details><summary>${changed(one).slice(0, 4).map(words).join(", ") || "show"}</summary><${Change} row=${one} /></details>` },
+    { name: "Change", cell: (one) => html`<${Change} row=${one} />` },
   ];
   return html`<${Filters} section="audit" query=${query} fields=${[["start_date", "From", "date"], ["end_date", "To", "date"], ["entity", "Kind"], ["entity_id", "Its id"], ["actor", "User", members], ["api_key_id", "Id of a key"]]} />
     <${Loaded} state=${names}>${() => html`<${List} label="Audit log" load=${(after) => get("/audit-logs", { ...given(query), limit: 100, after })} inputs=${[query.toString()]} columns=${columns} empty="Nothing has changed in this time. Choose a longer time, or fewer filters." />`}<//>`;
@@ -146,6 +146,10 @@ const named = ({ before, after }) => {
 };
 const changed = (row) => [...new Set([...Object.keys(row.before || {}), ...Object.keys(row.after || {})])].filter((key) => JSON.stringify(row.before?.[key]) !== JSON.stringify(row.after?.[key]));
 
-const Change = ({ row }) =>
-  html`<${Table} label="Change" rows=${changed(row)} keyOf=${(key) => key} empty="Nothing of what is shown here."
-    columns=${[{ name: "Field", cell: words }, { name: "Before", cell: (key) => html`<${Plain} value=${row.before?.[key]} />` }, { name: "After", cell: (key) => html`<${Plain} value=${row.after?.[key]} />` }]} />`;
+// The table is in the page while it is open only: a long log has thousands of rows.
+function Change({ row }) {
+  const [open, setOpen] = useState(false);
+  return html`<details onToggle=${(event) => setOpen(event.currentTarget.open)}><summary>${changed(row).slice(0, 4).map(words).join(", ") || "show"}</summary>
+    ${open && html`<${Table} label="Change" rows=${changed(row)} keyOf=${(key) => key} empty="Nothing of what is shown here."
+      columns=${[{ name: "Field", cell: words }, { name: "Before", cell: (key) => html`<${Plain} value=${row.before?.[key]} />` }, { name: "After", cell: (key) => html`<${Plain} value=${row.after?.[key]} />` }]} />`}</details>`;
+}
