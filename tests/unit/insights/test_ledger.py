@@ -42,7 +42,7 @@ class Said:
     minutes: int
 
     @property
-    def about(self) -> dict[str, str]:
+    def about(self) -> dict[str, Any]:
         return {
             "action_id": f"action-{self.contact % 2}",
             "channel": CHANNELS[self.contact % 3 % 2],
@@ -146,7 +146,7 @@ def test_limits_on_a_random_ledger_equal_an_independent_sum(
 def test_exempt_contacts_do_not_count_and_exempt_offers_are_always_made(table: Table) -> None:
     ledger, key, now = Ledger(table), new_id(), EDGES["UTC"]
     sent = Report(ContactStatus.SENT, now - timedelta(hours=1))
-    about = {"action_id": "service", "channel": "E-Mail", "group": "legal"}
+    about: dict[str, Any] = {"action_id": "service", "channel": "E-Mail", "group": "legal"}
     ledger.record(SPACE, key, ReportedContact("c", sent, **about))
     limit = ContactLimit(contacts=1, days=7)
     other = {"action_id": "offer", "channel": "email", "group": "sales"}
