@@ -30,7 +30,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 # Such as a, b and c; or Q1 and Q2.
 _LETTER = re.compile(r"[A-Za-z][0-9]{0,3}")
 _JOINED_WORDS = re.compile(r"[^\W\d_]+[0-9]*(?:_[^\W_]+)+|[a-z]+(?:[A-Z][a-z]+)+")
-# In files of texts only, nothing else distinguishes a header from a row.
+# In files of texts only, these words show that a line is a header.
 _USUAL_NAME = re.compile(
     r"account|address|adresse|apellido|art|bemerkung|beschreibung|betreff|categoria|category|categoría|"
     r"catégorie|cidade|citta|città|city|ciudad|class|client|code|cognome|comment|commentaire|comments|"

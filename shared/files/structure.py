@@ -108,7 +108,7 @@ def note_end(path: Path, marks: Marks, width: int, notes: ReadNotes) -> None:
         notes.warn(
             WarningCode.VALUE,
             f"Line {number:,} looks like totals, but has as many values as a row and was read as one. Delete it if it "
-            f"is none: {_shown(line)}",
+            f"is not a row: {_shown(line)}",
             line=number,
         )
     for line, cells in _last_lines(path, marks):
@@ -118,7 +118,7 @@ def note_end(path: Path, marks: Marks, width: int, notes: ReadNotes) -> None:
             number = _number_of(path, line)
             notes.warn(
                 WarningCode.VALUE,
-                f"Line {number:,} looks like a note below the table, and was read as a row. Delete it if it is none: "
+                f"Line {number:,} looks like a note below the table, and was read as a row. Delete it if it is a note: "
                 f"{_shown(line)}",
                 line=number,
             )
@@ -381,8 +381,11 @@ class _Repair:
         if line is None:
             return
         number = self._source.number
-        if not line.strip() or line == self._empty:
+        if not line.strip():
             self.has_changed = True
+            self._look_below()
+        elif line == self._empty:
+            self._keep(number, line, Fields([]))
             self._look_below()
         elif line == self._dialect.header_text:
             self._leave_out(number, line, "repeats the header", is_row=False)
