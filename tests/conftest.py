@@ -24,7 +24,6 @@ from tests.fixtures.moto import (
     answer_one_call_on_tables_at_a_time,
     copy_items_when_they_change,
     find_methods_once,
-    intercept_botocore_only,
     look_attribute_values_up_directly,
     make_once,
     query_one_partition,
@@ -36,7 +35,6 @@ look_attribute_values_up_directly()
 copy_items_when_they_change()
 query_one_partition()
 refuse_roles_that_trust_others()
-intercept_botocore_only()
 find_methods_once()
 
 # How long an example takes is the machine's business: a slow one fails no test.
