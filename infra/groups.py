@@ -710,6 +710,7 @@ STEPS |= {
             disk_mb=10_240,
             # Copies thousands of parts.
             timeout_seconds=900,
+            # The second one has numpy.
             layers=(Layer.SCAN, Layer.ALLOCATE),
         ),
         step(

@@ -33,7 +33,7 @@ from shared.aws.leading_keys import table_accesses
 
 CREATE_TRAINING_JOB = "arn:aws:states:::sagemaker:createTrainingJob"
 CREATE_PROCESSING_JOB = "arn:aws:states:::sagemaker:createProcessingJob"
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.1
 SAVE_SECONDS = 20.0
 # Step Functions has a name for each of these errors, and one name for all others.
 _NAMED_ERRORS = {

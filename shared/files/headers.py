@@ -311,7 +311,7 @@ def _without_worse_header(
     first: Record, rows: list[Record], width: int, notes: ReadNotes
 ) -> tuple[Record, list[Record]]:
     """Returns the header and the rows, without a line of values or of fewer names above the line with the names."""
-    if not rows or _numbers_that_name(first.fields, rows):
+    if not rows or all(map(is_text, first.fields)) or _numbers_that_name(first.fields, rows):
         return first, rows
     second, rest = rows[0], rows[1:]
     numeric = _numeric_places(rest, width)

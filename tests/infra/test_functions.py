@@ -42,9 +42,9 @@ def test_functions_run_on_arm_with_traces_json_logs_and_a_timeout(prod: Synthesi
 def test_only_functions_that_need_more_layers_have_them(prod: Synthesised) -> None:
     layers = {spec.name: len(function_of(prod, spec)["Layers"]) for spec in FUNCTIONS}
     scan_or_score = {"checkpoints", "connectors", "insights", "predictions", "scan-file", "score-parts"}
-    # It leaves erased customers out of parts.
-    scan_or_score |= {"finish-prediction"}
-    decide = {"decide-parts", "finish-decision-run"}
+    # They compare the customers of all rows.
+    finish_runs = {"finish-prediction", "finish-decision-run"}
+    decide = {"decide-parts", *finish_runs}
     call_models = {"arguments", "chats", "clusters", "experts", "insights", "models", "personas"}
     copy_tables = {"connectors", "list-scan-files"}
     read_conditions = {"action-groups", "actions", "insights"}

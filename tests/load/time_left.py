@@ -59,7 +59,7 @@ def expectations(architecture: str, path: Path, target: str, seed: int) -> tuple
 def main() -> None:
     chosen = options(__doc__, rows=30_000)
     # The reporter of a job makes its estimates by it.
-    progress.TimeLeft = Watched  # type: ignore[misc, assignment]
+    progress.TimeLeft = Watched  # type: ignore[attr-defined]
     rows: list[list[str]] = []
     with TemporaryDirectory() as folder:
         tables: dict[str, tuple[pl.DataFrame, str]] = {

@@ -27,6 +27,8 @@ _LEAST_OF_A_CATEGORY = 10
 # Rows times squared terms of one step of the solver: about a second of one processor.
 _STEP_COST = 6e9
 _FEWEST_TERMS = 200
+# More terms than these teach nothing, and a step's equations cost the cube of their number.
+_TERMS_A_ROW = 4
 _MOST_ROWS = 50_000
 _MOST_STEPS = 25
 _HALVINGS = 20
@@ -211,7 +213,8 @@ def _terms(examples: Examples, categorical: Sequence[int], knots: int) -> _Terms
     The knots go first, then whole columns.
     """
     codes = set(categorical)
-    most = max(int((_STEP_COST / len(examples)) ** 0.5), _FEWEST_TERMS)
+    affordable = min((_STEP_COST / len(examples)) ** 0.5, _STEP_COST ** (1 / 3), _TERMS_A_ROW * len(examples))
+    most = max(int(affordable), _FEWEST_TERMS)
 
     def terms(bends: int) -> list[_Term]:
         found = (

@@ -239,7 +239,7 @@ class BoostingArchitecture(Architecture[ConfigurationT]):
         seed = task.seed + index
         model = self.fit(
             configuration,
-            # Without names here, so that a library can let go of the rows before its trees grow.
+            # Without names here, so that a library can drop the rows before its trees grow.
             task.examples.take(np.nonzero(~held)[0]),
             task.examples.take(np.nonzero(held)[0]),
             task.categorical,

@@ -47,7 +47,7 @@ class LightGBM(BoostingArchitecture[LightGBMConfiguration]):
         width = fitted.matrix.shape[1]
         training_set = lightgbm.Dataset(fitted.matrix, fitted.labels, categorical_feature=sets, params=parameters)
         validation_set = training_set.create_valid(validation.matrix, validation.labels)
-        # When the sets have the values in steps, they let go of the rows, which then need no memory while trees grow.
+        # When the sets have the values in steps, they drop the rows, which then need no memory while trees grow.
         del fitted, validation
 
         def after_round(environment: Any) -> None:

@@ -156,6 +156,9 @@ def test_the_recount_knows_what_runs_store(runs: Runs) -> None:
     runs.action("Card")
     runs.upload("a.parquet", table(5))
     runs.done()
+    row = runs.offers().row(0, named=True)
+    reaction = {"client_key": row["client_key"], "reaction": "accepted"}
+    runs.client.post(f"/insights/{row['insight_id']}/reactions", json=reaction).raise_for_status()
     runs.post(runs.start(output={"connector_id": runs.target, "folder": "stopped"}), "stop").raise_for_status()
     open_run = runs.start(output={"connector_id": runs.target, "folder": "open"})
     runs.decide(open_run)
