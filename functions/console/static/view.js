@@ -212,10 +212,20 @@ export function List({ load, inputs = [], label, columns, empty, every, isMoving
     return nextRows(load, after, count, () => round === asked.current);
   };
   const first = useLoad(() => pageAfter(undefined, 0), inputs, { every, isMoving: (page) => Boolean(isMoving && page.data.some(isMoving)) });
-  const [next, loading, error] = useTask(async (rows, after) => {
-    const round = asked.current;
-    const page = await pageAfter(after || cursor(rows), rows.length);
-    if (round === asked.current) setRead({ ...page, rows: joined(rows, page.data, keyOf) });
+  // The cursor of the page that is read. Scrolling may ask for it again before the page is drawn with what came.
+  const reading = useRef(null);
+  const [next, loading, error] = useTask(async (rows, given) => {
+    const [round, after] = [asked.current, given || cursor(rows)];
+    const wanted = `${round} ${after}`;
+    if (reading.current === wanted) return;
+    reading.current = wanted;
+    try {
+      const page = await pageAfter(after, rows.length);
+      if (round === asked.current) setRead({ ...page, rows: joined(rows, page.data, keyOf) });
+    } catch (problem) {
+      reading.current = null;
+      throw problem;
+    }
   });
   return html`<${Loaded} state=${first}>${(page) => {
     const rows = joined(page.data, read.rows, keyOf);
