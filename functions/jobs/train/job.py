@@ -32,6 +32,7 @@ from functions.jobs.sources import DatasetTable, download, read_files
 from functions.jobs.train.plan import DataPlan, plan
 from functions.jobs.train.results import Result, label_notes, remarks, stop_note, write_result
 from functions.jobs.train.session import training_session
+from functions.jobs.train.weights import fetch_weights
 from shared.connectors.downloads import ClientFactory
 from shared.models.job import TrainingJob
 from shared.propensity.architectures.configuration import ArchitectureConfiguration
@@ -82,7 +83,8 @@ def _train_alone(
         fit_together(job, configuration, Worker(Group()), prepared, container, progress, scratch)
         return
     seed = job.seed if configuration.seed is None else configuration.seed
-    found = fit(job, configuration, seed, read_files(files, seed, job.target), container, progress)
+    weights = fetch_weights(job.weights, client, scratch) if job.weights else None
+    found = fit(job, configuration, seed, read_files(files, seed, job.target), container, progress, weights)
     write_hashes(container.model_folder, found.examples.matrix, found.examples.labels)
     write_result(container.model_folder, job, found.plan, found.result)
     if found.stopped:
@@ -96,6 +98,7 @@ def fit(
     table: DatasetTable,
     container: Container,
     progress: ProgressReporter,
+    weights: Path | None = None,
 ) -> Fit:
     """Returns the model with what is known of it, and the examples that it was fitted on.
 
@@ -115,7 +118,7 @@ def fit(
     folds, entity_notes = _folds(resolved, fitted, holdout, decided.features, held_out, seed)
     session = training_session(job, resolved, container.checkpoints, progress)
     family, hardware = family_of(job.architecture), Hardware(threads_for(fitted.matrix.size), job.gpu_count)
-    task = FitTask(fitted, folds, schema.categorical, hardware, seed)
+    task = FitTask(fitted, folds, schema.categorical, hardware, seed, weights)
     progress.expect(family.models_with_rounds(task), resolved.most_rounds)
     stopped: TrainingStoppedError | None = None
     try:
