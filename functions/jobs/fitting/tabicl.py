@@ -30,7 +30,7 @@ from shared.propensity.features import Matrix
 from shared.propensity.holdouts import Labels
 from shared.propensity.log_odds import LogOdds, LogOddsModel, Probabilities, probability
 
-# Rows times columns that the transformer is shown at once, and the fewest rows for which that is of use.
+# Rows times columns that the transformer is shown together, and the fewest rows for which that is of use.
 CELLS_OF_A_CONTEXT = 1_000_000
 FEWEST_CONTEXT_ROWS = 1_000
 # Parts of the fitted rows. The transformer is asked for each of them, and shown the others.
@@ -127,7 +127,7 @@ def learn(
     shown = len(examples) - int(min(fold.sum() for fold in task.folds))
     if shown > most:
         session.note(
-            f"TabICL was shown {most:,} of up to {shown:,} rows at once, because of its {columns:,} columns and "
+            f"TabICL was shown {most:,} of up to {shown:,} rows together, because of its {columns:,} columns and "
             f"context_rows {configuration.context_rows:,}."
         )
     random = np.random.default_rng(task.seed)

@@ -312,7 +312,7 @@ class TabICLConfiguration(ArchitectureConfiguration):
         default=10_000,
         ge=100,
         le=100_000,
-        description="Most rows that are shown to the transformer at once. With many columns it sees fewer.",
+        description="Most rows that are shown to the transformer together. With many columns it sees fewer.",
     )
     taught_rows: int = Field(
         default=50_000,

@@ -116,7 +116,7 @@ def test_a_teacher_is_shown_no_more_rows_than_fit_and_a_rare_label_stays(
     teacher = Known()
     _, notes = taught(teacher, rare, context_rows=100)
 
-    assert notes[0] == "TabICL was shown 100 of up to 400 rows at once, because of its 6 columns and context_rows 100."
+    assert notes[0] == "TabICL was shown 100 of up to 400 rows together, because of its 6 columns and context_rows 100."
     for context, _ in teacher.calls:
         assert len(context) <= 100
         assert 1 <= context.labels.sum() <= 5

@@ -17,7 +17,7 @@ from shared.propensity.dates import Numbers
 from shared.propensity.features import Matrix
 from shared.propensity.log_odds import LogOdds
 
-# Rows times columns that the transformer has in memory at once: 1 GB for each layer's vectors.
+# Rows times columns that the transformer has in memory at the same time: 1 GB for each layer's vectors.
 CELLS_AT_ONCE = 2_000_000
 # Squares of larger numbers have no float of single precision.
 _LARGEST = 1e15
