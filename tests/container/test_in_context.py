@@ -8,6 +8,7 @@ import io
 import os
 import pickle
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def test_files_that_are_no_weights_are_refused_in_words_and_run_no_code(
     box: Box, cloud: Cloud, tmp_path: Path, kind: str
 ) -> None:
     mark = tmp_path / "code ran"
-    content = {
+    contents: dict[str, Callable[[], bytes]] = {
         "text": lambda: b"not a checkpoint",
         "cut": lambda: weights()[:5000],
         "code": lambda: pickle.dumps({"config": Harmful(mark), "state_dict": {}}),
@@ -143,9 +144,9 @@ def test_files_that_are_no_weights_are_refused_in_words_and_run_no_code(
         "no model": lambda: saved([1, 2, 3]),
         "other model": lambda: saved({"config": TINY, "state_dict": {}}),
         "regression": lambda: weights(max_classes=0, num_quantiles=9),
-    }[kind]()
+    }
     with pytest.raises(JobFailedError, match="Its operator has to provide"):
-        run(teaching(cloud, content), box)
+        run(teaching(cloud, contents[kind]()), box)
     assert not mark.exists()
 
 

@@ -43,10 +43,9 @@ class LightGBM(BoostingArchitecture[LightGBMConfiguration]):
             os.environ.setdefault("OCL_ICD_FILENAMES", "libnvidia-opencl.so.1")
         # A continued fit draws its rows and columns anew: with the same seed it would repeat the first draws.
         parameters = library_parameters(configuration, hardware, seed + done)
-        targets = fitted.labels
+        targets = fitted.labels if fitted.taught is None else fitted.taught
         if fitted.taught is not None:
             # The same loss, for probabilities.
-            targets = fitted.taught
             parameters |= {"objective": "cross_entropy", "metric": "cross_entropy"}
         sets = list(categorical) if configuration.categories == "sets" else []
         training_set = lightgbm.Dataset(fitted.matrix, targets, categorical_feature=sets, params=parameters)

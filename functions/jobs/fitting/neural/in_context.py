@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from tabicl import TabICLClassifier
 
@@ -80,7 +81,7 @@ class Teacher:
                 "classifier."
             )
 
-    def _inputs(self, matrix: Matrix, flagged: Sequence[int]) -> Numbers:
+    def _inputs(self, matrix: Matrix, flagged: npt.NDArray[np.intp]) -> Numbers:
         """Returns the columns, and 0 or 1 for the missing values of those that are flagged.
 
         The library replaces missing numbers by means, which hides them.
