@@ -394,7 +394,17 @@ GROUPS = (
     group(
         "insights",
         Grants(
-            reads=("action", "action_group", "checkpoint", "checkpoint_alias", "connector", "persona", "score"),
+            # A reaction to an offer of a decision run needs the run.
+            reads=(
+                "action",
+                "action_group",
+                "checkpoint",
+                "checkpoint_alias",
+                "connector",
+                "decision_run",
+                "persona",
+                "score",
+            ),
             writes=(
                 "insight",
                 "insight_contact",
@@ -405,11 +415,12 @@ GROUPS = (
                 *OBJECTS,
                 "cluster",
                 *CALL_LIMITS,
+                *SPACE_USAGE,
             ),
             # Reactions are exported to managed connectors, from which their owner downloads them.
             gets=(CONNECTOR_FILES, INSIGHT_FILES, TRAINING_FILES),
             puts=(INSIGHT_FILES, CONNECTOR_FILES),
-            lists=(TRAINING_FILES,),
+            lists=(TRAINING_FILES, *SPACE_FOLDERS),
             reads_parameters=(CLUSTER_TOKENS,),
             writes_logs=LOGGED_CALLS,
         ),
@@ -617,14 +628,14 @@ STEPS = {
             "scan_file",
             Grants(
                 reads=("connector",),
-                writes=("catalog", "schema_drift"),
+                writes=("catalog", "schema_drift", *SPACE_USAGE),
                 # Long column lists of earlier versions are files, too.
                 gets=(CONNECTOR_FILES, SCAN_FILES, SNAPSHOT_FILES),
                 # Column lists that are too long for the table, and copies of database tables.
                 puts=(SCAN_FILES, SNAPSHOT_FILES),
                 deletes=(SNAPSHOT_FILES,),
-                # Without this permission S3 returns 403 for a missing file.
-                lists=(CONNECTOR_FILES, SNAPSHOT_FILES),
+                # Without this permission S3 returns 403 for a missing file. Copies of tables need room in the space.
+                lists=(CONNECTOR_FILES, SNAPSHOT_FILES, *SPACE_FOLDERS),
                 reads_parameters=(CONNECTOR_CREDENTIALS,),
                 assumes_customer_roles=True,
             ),
@@ -697,9 +708,11 @@ STEPS |= {
                 lists=(CONNECTOR_FILES, RUN_FILES, *SPACE_FOLDERS),
             ),
             memory_mb=3008,
+            # The customers of all rows.
+            disk_mb=10_240,
             # Copies thousands of parts.
             timeout_seconds=900,
-            layers=(Layer.SCAN,),
+            layers=(Layer.SCAN, Layer.ALLOCATE),
         ),
         step(
             Workflow.PREDICTION,
@@ -742,7 +755,7 @@ STEPS |= {
             "finish_decision_run",
             Grants(
                 reads=("run_erasure",),
-                writes=("decision_run_part", *_DECISION_RUN_END),
+                writes=("decision_run_part", "insight_experiment", *_DECISION_RUN_END),
                 gets=(CONNECTOR_FILES, RUN_FILES),
                 puts=(CONNECTOR_FILES, RUN_FILES),
                 deletes=(RUN_FILES,),
@@ -828,6 +841,7 @@ RECONCILE_JOBS = event(
             BOARD_FILES,
             CHAT_FILES,
             CONNECTOR_FILES,
+            EVALUATION_FILES,
             EXPERT_FILES,
             INSIGHT_FILES,
             PIN_FILES,
@@ -836,7 +850,16 @@ RECONCILE_JOBS = event(
             SNAPSHOT_FILES,
             TRAINING_FILES,
         ),
-        lists=(CHAT_FILES, CONNECTOR_FILES, PIN_FILES, RUN_FILES, SCAN_FILES, SNAPSHOT_FILES, TRAINING_FILES),
+        lists=(
+            CHAT_FILES,
+            CONNECTOR_FILES,
+            EVALUATION_FILES,
+            PIN_FILES,
+            RUN_FILES,
+            SCAN_FILES,
+            SNAPSHOT_FILES,
+            TRAINING_FILES,
+        ),
         writes_parameters=(CONNECTOR_CREDENTIALS, CLUSTER_TOKENS),
     ),
     timeout_seconds=240,

@@ -18,7 +18,16 @@ from shared.models.chat import Chat, ChatCompletion, ChatCompletionCreate, ChatU
 
 router = GroupRouter("chats", route_class=ConversationRoute)
 
-STREAM_CONTENT = {"text/event-stream": {"schema": {"type": "string"}}}
+# OpenAPI 3.1 has no word for a stream, so readers of documents take the schema for that of each event.
+STREAM_CONTENT = {
+    "text/event-stream": {
+        "schema": {
+            "type": "object",
+            "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+            "required": ["data"],
+        }
+    }
+}
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The completion. With `stream`, its chunks as server-sent events, and then `[DONE]`.",

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 # What one slow processor decides.
 ROWS_A_SECOND = 500
-# The last step has the keys of all customers in its memory and, with limits, a score of each option on its disk.
+# The last step is one function, which writes all rows. With limits, it has a score of each option on its disk.
 MAX_ROWS = 20_000_000
 MAX_SCORES = 1_000_000_000
 

@@ -51,9 +51,12 @@ class EvaluationService:
             with suppress(NotFoundError):
                 benchmark = self._evaluations.benchmarks.repository.get(space_id, request.benchmark_id)
                 pins, revision = pin(benchmark.connectors), benchmark.revision
-            return self._evaluations.create(
+            evaluation = self._evaluations.create(
                 space_id, context.user_id, request, idempotency, pins=pins, pinned_revision=revision
             )
+        # It may be one that runs already, with pins of its own.
+        self._pins.replace(pins, evaluation.pins)
+        return evaluation
 
     def get(self, context: SpaceContext, evaluation_id: str) -> Evaluation:
         """Raises PermissionDeniedError for all but the owner of the space and the evaluation's creator."""

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from functions.events.convergence import Convergence
+from functions.events.evaluation_cleaner import EvaluationCleaner
 from functions.events.training_cleaner import TrainingCleaner
 from shared.arguments.leavers import Leavers
 from shared.arguments.store import Arguments
@@ -85,6 +86,7 @@ def clean_up(resources: Resources, seconds: float = math.inf) -> None:
         Arguments(resources.table, resources.clock),
         Chats(resources.table, resources.large_values, resources.clock),
         TrainingCleaner(resources),
+        EvaluationCleaner(resources),
         *map(resources.run_cleaner, runs_of_all_kinds(resources.table, resources.clock).values()),
         resources.connector_cleaner,
     )

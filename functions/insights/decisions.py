@@ -14,11 +14,10 @@ from shared.decisions.scoring import Explained, Propensity, PropensityScorer
 from shared.dynamodb.repository import Repository, is_identifier
 from shared.dynamodb.table import Table
 from shared.errors import ValidationFailedError
-from shared.insights.store import Insights
+from shared.insights.store import Insights, band_of
 from shared.models.action import Action
 from shared.models.experiment import ExperimentArm
 from shared.models.insight import (
-    SCORE_BANDS,
     Arbitration,
     Candidate,
     Client,
@@ -48,7 +47,7 @@ class Winner:
         """Returns the score band of the model's propensity, or ``None`` without a model."""
         if self.propensity.checkpoint is None:
             return None
-        return min(int(self.propensity.value * SCORE_BANDS), SCORE_BANDS - 1)
+        return band_of(self.propensity.value)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Records reactions, counts them, and exports them for the next training."""
 
 import json
-from typing import Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from functions.insights.statistics import rate_interval
 from shared.clock import Clock
@@ -10,9 +11,10 @@ from shared.dynamodb.repository import Repository, cursor_id
 from shared.dynamodb.table import Table
 from shared.errors import ConflictError, NotFoundError, ValidationFailedError
 from shared.insights.ledger import require_past
-from shared.insights.store import ACTION_COLUMN, EXPORTS_FOLDER, TARGET, Counts, Insights
+from shared.insights.store import ACTION_COLUMN, EXPORTS_FOLDER, TARGET, Counts, InsightPolicies, Insights
 from shared.models.action import Action
 from shared.models.base import Page
+from shared.models.client_key import ClientName
 from shared.models.connector import Connector
 from shared.models.insight import (
     SCORE_BANDS,
@@ -27,32 +29,65 @@ from shared.models.insight import (
 )
 from shared.spaces.members import SpaceContext
 
+if TYPE_CHECKING:
+    from shared.space_usage.storage import StorageUsages
+
 EXPORT_ROWS = 10_000
 EXPORT_BYTES = 32 * 2**20
-_OFFERS_OF_RUNS = (
-    "Offers of decision runs have no insights, and reactions to them can't be reported. Report what became of a "
-    "contact_id with POST /contacts."
-)
+# Until then, the file of an export is written.
+EXPORT_WRITTEN = timedelta(minutes=1)
+_NEEDS_CUSTOMER = "If it is the `insight_id` of a decision run's output, send the row's `client_key` too."
 
 
 class ReactionService:
-    def __init__(self, table: Table, insights: Insights, storages: ConnectorStorages, clock: Clock) -> None:
+    def __init__(
+        self,
+        table: Table,
+        insights: Insights,
+        storages: ConnectorStorages,
+        storage_usages: "StorageUsages",
+        clock: Clock,
+    ) -> None:
+        self._table = table
         self._insights = insights
+        self._policies = InsightPolicies(table, clock)
         self._actions = Repository(table, Action, kind="action", clock=clock)
         self._connectors = Repository(table, Connector, kind="connector", clock=clock)
         self._storages = storages
+        self._storage_usages = storage_usages
         self._clock = clock
 
     def react(self, context: SpaceContext, insight_id: str, request: ReactionCreate) -> InsightReaction:
-        """Records a reaction. Raises ValidationFailedError for a time in the future, and NotFoundError."""
+        """Records a reaction to an insight, or to an offer of a decision run, which becomes an insight by that.
+
+        Raises ValidationFailedError for a time in the future and for another customer than the insight's,
+        NotFoundError, and ConflictError.
+        """
         if request.occurred_at is not None:
             require_past(request.occurred_at, self._clock())
+        if request.client_key is not None:
+            self._require_of(context.space_id, insight_id, request.client_key)
         try:
             return self._insights.react(context.space_id, insight_id, context.user_id, request)
         except NotFoundError as error:
-            if self._insights.stored(context.space_id, insight_id) is not None:
+            if request.client_key is not None or self._insights.stored(context.space_id, insight_id) is not None:
                 raise
-            raise NotFoundError(f"{error.message} {_OFFERS_OF_RUNS}") from None
+            raise NotFoundError(f"{error.message} {_NEEDS_CUSTOMER}") from None
+
+    def _require_of(self, space_id: str, insight_id: str, text: str) -> None:
+        """Requires that an insight is about a customer. The offer of a run becomes one."""
+        rules = self._policies.get(space_id).client_keys
+        names = [ClientName("client_key", key) for rule in rules if (key := rule.key_of(text))]
+        if not names:
+            raise ValidationFailedError.of("body.client_key", "names no customer")
+        stored = self._insights.stored(space_id, insight_id)
+        if stored is None:
+            # Most reactions are to single decisions.
+            from functions.insights.run_offers import RunOfferService
+
+            RunOfferService(self._table, self._insights, self._clock).keep(space_id, insight_id, names)
+        elif stored.erased_at is None and stored.client_key not in {name.digest for name in names}:
+            raise ValidationFailedError.of("body.client_key", "is not the customer of this insight")
 
     def acceptance_rates(self, context: SpaceContext, after: str, limit: int) -> Page[ActionAcceptance]:
         """Returns the acceptance rates of the space's actions, newest action first."""
@@ -67,7 +102,7 @@ class ReactionService:
         The reactions of the last minute are left for the next export, because one that is older may still be stored.
 
         Raises ValidationFailedError for an unknown connector or action, ConflictError for a connector that is not
-        managed, and InvalidCursorError.
+        managed, InvalidCursorError, and LimitReachedError if the storage of the space has no room.
         """
         connector = self._connectors.get_many(context.space_id, [request.connector_id]).get(request.connector_id)
         if connector is None:
@@ -83,7 +118,9 @@ class ReactionService:
         if rows:
             export.file = _file_name(request)
             storage = self._storages.open(context.space_id, connector)
-            storage.write(export.file, b"".join(rows))
+            content = b"".join(rows)
+            self._storage_usages.reserve(context.space_id, len(content), EXPORT_WRITTEN)
+            storage.write(export.file, content)
             export.download = storage.presigned_download(export.file, self._clock() + DOWNLOAD_LIFETIME)
         return export
 

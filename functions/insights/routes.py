@@ -46,7 +46,8 @@ async def _service(resources: CurrentResources) -> InsightService:
 
 
 async def _reaction_service(resources: CurrentResources) -> ReactionService:
-    return ReactionService(resources.table, resources.insights, resources.connector_storages, resources.clock)
+    table, insights, storages = resources.table, resources.insights, resources.connector_storages
+    return ReactionService(table, insights, storages, resources.storage_usages, resources.clock)
 
 
 async def _policy_service(resources: CurrentResources) -> PolicyService:
@@ -86,7 +87,7 @@ def list_acceptance_rates(
     return service.acceptance_rates(context, after, limit)
 
 
-@router.post("/exports", extension=True, status_code=201, responses=errors(409))
+@router.post("/exports", extension=True, status_code=201, responses=errors(409, 429))
 def create_insight_export(body: ExportCreate, context: CurrentContext, service: Reactions) -> Export:
     """Write reactions with the clients' features to a managed connector, for the next training.
 
@@ -153,5 +154,8 @@ def get_insight_lineage(id: str, context: CurrentContext, service: CurrentInsigh
 def create_insight_reaction(
     id: str, body: ReactionCreate, context: CurrentContext, service: Reactions
 ) -> InsightReaction:
-    """Record the client's reaction to the offer. A later reaction replaces an earlier one."""
+    """Record the client's reaction to the offer. A later reaction replaces an earlier one.
+
+    To an offer of a decision run: send the `insight_id` and the `client_key` of the output's row.
+    """
     return service.react(context, id, body)

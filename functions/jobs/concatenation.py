@@ -8,6 +8,7 @@ import polars as pl
 
 from functions.jobs.modelling.frames import NOTHING, DateFormats
 from shared.files.column_types import col
+from shared.files.parquet_files import basic_type
 from shared.propensity.dates import date_order, date_part, date_readings, has_time, is_iso, may_contradict
 from shared.propensity.tables import clean_text, times_of
 
@@ -141,7 +142,7 @@ def concatenate(files: Sequence[FileRows], model_formats: Formats = NOTHING) -> 
 
 
 def _stack(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    frames = list(frames)
+    frames = _of_one_type(list(frames))
     try:
         return pl.concat(frames, how="diagonal_relaxed")
     except pl.exceptions.SchemaError:
@@ -155,6 +156,21 @@ def _stack(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
             for frame in frames
         ]
         return pl.concat(texts, how="diagonal_relaxed")
+
+
+def _of_one_type(frames: list[pl.DataFrame]) -> list[pl.DataFrame]:
+    """Returns the basic types of those columns whose types differ: single precision has other texts than double."""
+    types: dict[str, set[pl.DataType]] = {}
+    for frame in frames:
+        for name, dtype in frame.schema.items():
+            types.setdefault(name, set()).add(dtype)
+    mixed = {name for name, found in types.items() if len(found) > 1}
+
+    def basic(frame: pl.DataFrame) -> list[pl.Expr]:
+        numbers = {name: dtype for name, dtype in frame.schema.items() if name in mixed and dtype.is_numeric()}
+        return [col(name).cast(basic_type(dtype)) for name, dtype in numbers.items()]
+
+    return [frame.with_columns(basic(frame)) for frame in frames]
 
 
 def _are_months(days: pl.Series) -> bool:

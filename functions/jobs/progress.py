@@ -7,13 +7,13 @@ import threading
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from functions.jobs.time_left import TimeLeft
+from functions.jobs.time_left import Stage, TimeLeft
 from shared.connectors.downloads import ClientFactory, read_secret
 from shared.models.base import format_timestamp
 from shared.models.job import MAX_SERIES_POINTS, JobProgress, SeriesPoint
@@ -45,15 +45,15 @@ class ProgressReporter:
         """Implements ``Observer``."""
         return self._stop.is_set()
 
-    def expect(self, models: int, rounds: int | None) -> None:
-        """Sets how many models with rounds are going to be fitted, and their most rounds."""
-        self._time_left = TimeLeft(models, rounds)
+    def expect(self, stages: Sequence[Stage]) -> None:
+        """Sets which models with rounds are going to be fitted."""
+        self._time_left = TimeLeft(stages)
 
     def record(self, name: str, value: float, step: int) -> None:
         """Implements ``Observer``. A value that is no number is left out, because JSON has no form for it."""
         if self._time_left:
             with self._lock:
-                self._time_left.record(name, step)
+                self._time_left.record(name, value)
         if not math.isfinite(value):
             return
         point = SeriesPoint(name=name, value=value, step=step, at=datetime.now(UTC))

@@ -17,6 +17,7 @@ from functions.jobs.modelling.frames import NOTHING, DateFormats
 from functions.jobs.modelling.splits import row_draws
 from shared.connectors.downloads import ClientFactory, Downloads
 from shared.errors import JobFailedError
+from shared.files.column_types import col
 from shared.files.errors import UnreadableFileError
 from shared.files.formats import FileFormat
 from shared.files.notes import ReadNotes
@@ -56,7 +57,9 @@ class DatasetTable:
         return np.array([wanted(file) for file in self.files], dtype=bool)[self.file_of_row]
 
     def filter(self, mask: Mask) -> "DatasetTable":
-        """Returns the rows of the mask."""
+        """Returns the rows of the mask, without a copy if they are all."""
+        if mask.all():
+            return self
         return replace(self, frame=self.frame.filter(mask), draws=self.draws[mask], file_of_row=self.file_of_row[mask])
 
 
@@ -97,7 +100,7 @@ def read_files(
     file_notes: list[FileNotes] = []
     for file in local:
         with opened_file(file) as source:
-            rows = source.collect(partial(label_column, column=file.target, target=target))
+            rows = source.collect(partial(_columns, file=file, target=target, types=source.smaller_types))
             notes = source.notes
         contents.append(FileRows(rows, formats_of(notes, file.target)))
         file_notes.append(FileNotes(file.pinned.label, notes))
@@ -149,6 +152,12 @@ def label_column(frame: pl.LazyFrame, column: str, target: str) -> pl.LazyFrame:
     """Returns the rows of a file with its label column renamed to ``target``."""
     # Beside the label, a column with the target's name is another one, and no model learns from it.
     return frame if column == target else frame.drop(target, strict=False).rename({column: target})
+
+
+def _columns(frame: pl.LazyFrame, file: LocalFile, target: str, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+    """Returns the rows of a file with its label column, and other columns in ``types`` of less memory."""
+    smaller = [col(name).cast(dtype) for name, dtype in types.items() if name != file.target]
+    return label_column(frame.with_columns(smaller), file.target, target)
 
 
 def formats_of(notes: ReadNotes, column: str) -> dict[str, list[str]]:

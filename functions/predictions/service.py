@@ -73,13 +73,16 @@ class PredictionService(RunControl[PredictionRun, PredictionCreate]):
         from functions.predictions.fit import key_columns, require_fitting
 
         require_fitting(stored.features, inputs.files)
-        keys = key_columns(self._policies.get(space_id).client_key, inputs.files, request.key_column)
+        rule = self._policies.get(space_id).client_key
+        keys = key_columns(rule, inputs.files, request.key_column)
         return self._save(
             context,
             request,
             idempotency,
             inputs,
-            PredictionSettings(artifact=checkpoint.artifact, contributions=request.contributions, key_columns=keys),
+            PredictionSettings(
+                artifact=checkpoint.artifact, contributions=request.contributions, key_columns=keys, client_key=rule
+            ),
             rows_per_second=_rows_a_second(exact=checkpoint.explains_exactly, explained=request.contributions),
             part_rows=PART_ROWS,
             id=run_id,

@@ -120,14 +120,18 @@ class TrainingService:
         """
         changes = request.changes()
         joined: list[str] = []
+        before: dict[str, str] = {}
 
         with self._pins.of_request(context.space_id) as pin:
 
             def decide(training: Training) -> Modification | None:
                 joined[:] = [each for each in changes.get("benchmark_ids") or [] if each not in training.benchmark_ids]
+                before.clear()
+                before.update(training.pins)
                 return self._decide(context, training, changes, joined, pin) if changes else None
 
             updated = self._trainings.change(context.space_id, training_id, decide, expected_version=expected_version)
+        self._pins.replace(before, updated.pins)
         if joined and updated.checkpoint_ids:
             self._evaluate(context, updated, joined)
         return self._complete(context, updated)
@@ -173,7 +177,10 @@ class TrainingService:
                 notes=_pinned_later(request.connectors, pins),
                 **dict(request),
             )
-            return self._trainings.create(context.space_id, training, idempotency, self._storage_usages.stage)
+            created = self._trainings.create(context.space_id, training, idempotency, self._storage_usages.stage)
+        # It may be the one of an earlier request, with pins of its own.
+        self._pins.replace(pins, created.pins)
+        return created
 
     def _start(self, job: JobReference) -> None:
         try:

@@ -75,30 +75,9 @@ def complete_parts(resources: Resources, space_id: str, runs: Runs[Any], run: Ru
     return [found[number] for number in range(run.parts)]
 
 
-def finish_run(resources: Resources, space_id: str, runs: Runs[Any], run_id: str, columns: Mapping[str, str]) -> None:
-    """Publishes the output of a run and ends it. Safe to repeat.
-
-    Raises JobFailedError, see ``complete_parts``, ``Publisher.begin`` and ``Publisher.publish``.
-    """
-    run = runs.repository.get(space_id, run_id)
-    if run.status.is_final:
-        return
-    results = complete_parts(resources, space_id, runs, run)
-    resources.run_publisher.begin(space_id, runs, run)
-    # An erasure that comes later names the run, because it has begun to publish.
-    erased = resources.run_erasures.since(space_id, run.work_began_at)
-    if erased:
-        # Other runs need no polars here.
-        from functions.workflows.prediction.leaving_out import leave_out
-
-        results = leave_out(resources, space_id, run, results, erased)
-    resources.run_publisher.publish(space_id, runs, run, results, columns)
-    end_run(resources, space_id, runs, run_id)
-
-
-def end_run(resources: Resources, space_id: str, runs: Runs[Any], run_id: str) -> None:
+def end_run(resources: Resources, space_id: str, runs: Runs[Any], run_id: str, values: dict[str, Any]) -> None:
     """Ends a run as ``succeeded``, and removes its parts. If this dies in between, the reconciler removes them."""
-    runs.end(space_id, run_id, JobStatus.SUCCEEDED, {})
+    runs.end(space_id, run_id, JobStatus.SUCCEEDED, values)
     resources.run_cleaner(runs).clean(space_id, run_id)
 
 

@@ -5,7 +5,7 @@ training or evaluation names the object, so a file that arrives later is not rea
 workflow takes them from the scans that read these contents.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -74,6 +74,10 @@ class FilePins:
                 self._remove(made)
             raise
 
+    def replace(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+        """Removes the pins that nothing names any more, after those of an entity were replaced."""
+        self._remove({*before.values()} - {*after.values()})
+
     def _pin_all(self, space_id: str, parts: Sequence[ConnectorTraining]) -> dict[str, str]:
         pool = ThreadPoolExecutor(max_workers=len(parts))
         pinning = {part.connector_id: pool.submit(copy_context().run, self._pin_part, space_id, part) for part in parts}
@@ -93,12 +97,12 @@ class FilePins:
         """Returns the pinned files."""
         return _VERSIONS.validate_json(self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read())
 
-    def _remove(self, keys: Sequence[str]) -> None:
+    def _remove(self, keys: Collection[str]) -> None:
         try:
             for key in keys:
                 self._s3.delete_object(Bucket=self._bucket, Key=key)
         except (ClientError, BotoCoreError):
-            logger.exception("the pins of a refused request remain")
+            logger.exception("pins that nothing names remain")
 
     def _pin_part(self, space_id: str, part: ConnectorTraining) -> str | None:
         try:

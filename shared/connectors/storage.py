@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -181,17 +181,21 @@ class ConnectorStorage:
         url = self._client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=lifetime)
         return Download(file=file, url=url, size_bytes=found.size_bytes, expires_at=expires_at)
 
-    def replace(self, file: str, content: Path, digest: str) -> FileVersion:
-        """Writes a file over one with other content; ``digest`` identifies the content."""
+    def replace(self, file: str, content: Path, digest: str, reserve: Callable[[int], None]) -> FileVersion:
+        """Writes a file over one with other content; ``digest`` identifies the content.
+
+        ``reserve`` gets the bytes before they are written, and raises an error if the space has no room for them.
+        """
         with suppress(MissingFileError):
             found = self.head(file)
             if found.digest == digest:
                 return found
+        size = content.stat().st_size
+        reserve(size)
         with content.open("rb") as body:
             written = self._client.put_object(
                 Bucket=self.bucket, Key=self.key(file), Body=body, Metadata={"sha256": digest}
             )
-        size = content.stat().st_size
         return FileVersion(file, written["ETag"].strip('"'), size, written.get("VersionId"), digest)
 
     def delete(self, file: str) -> None:

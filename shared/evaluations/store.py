@@ -12,6 +12,7 @@ from boto3.dynamodb.conditions import Attr, ConditionBase
 from pydantic import TypeAdapter
 
 from shared.clock import Clock, new_id, utc_now
+from shared.dynamodb.cleanup_list import CleanupList
 from shared.dynamodb.repository import Idempotency, Repository
 from shared.dynamodb.table import Key, Table, TransactionFailedError, Write, check, delete, put, repeat_on_conflict
 from shared.errors import ConflictError, NotFoundError, ValidationFailedError
@@ -48,6 +49,8 @@ class Evaluations:
         self.benchmarks = Benchmarks(table, clock)
         self.scores = Scores(table)
         self.jobs = Jobs(table, clock)
+        # Files of these evaluations are to be removed.
+        self.purges = CleanupList(table, "evaluation", clock)
         self._usages = JobUsages(table, clock)
         self._limits = limits
         # Small entries for each user, so that a user's own evaluations can be listed and counted.
@@ -255,6 +258,7 @@ class Evaluations:
             actions = [
                 self.repository.update_write(space_id, evaluation_id, {"result": result, **values}, condition=same),
                 *(self._close(space_id, current) if status.is_final else ()),
+                *([self.purges.note(space_id, evaluation_id)] if status.is_final else ()),
                 *also(current),
             ]
             self._table.transact(actions)

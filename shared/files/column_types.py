@@ -22,7 +22,7 @@ _CURRENCIES = (
     "EUR|USD|GBP|CHF|JPY|CNY|INR|PLN|CZK|SEK|NOK|DKK|HUF|RON|BGN|RUB|UAH|TRY|ILS|AED|SAR|ZAR|BRL|MXN|CAD|AUD|NZD|KRW"
     "|SGD|HKD|THB"
 )
-_CURRENCY_PATTERN = rf"(?:[$€£¥₹₽]|{_CURRENCIES}|[Kk][rč]\.?|zł|Ft|R\$)"
+_CURRENCY_PATTERN = rf"(?:[$€£¥₹₽₪₩₫₺₴₦₱฿₡₲₵₸₼₾]|{_CURRENCIES}|[Kk][rč]\.?|zł|Ft|R\$)"
 
 
 class ColumnType(StrEnum):
@@ -120,9 +120,11 @@ class TypeReading:
                 true, false = (_TRUE, _FALSE) if self.format is None else (_TRUE_OR_ONE, _FALSE_OR_ZERO)
                 return pl.when(lower.is_in(true + false)).then(lower.is_in(true))
             case ColumnType.DATE:
-                return self._dated(text, strict=strict).str.to_date(self.format, strict=strict)
+                # polars reads most formats faster than it finds a text among those that it read before.
+                return self._dated(text, strict=strict).str.to_date(self.format, strict=strict, cache=False)
             case ColumnType.DATETIME:
-                moment = self._dated(text, strict=strict).str.to_datetime(self.format, strict=strict, time_unit="us")
+                dated = self._dated(text, strict=strict)
+                moment = dated.str.to_datetime(self.format, strict=strict, time_unit="us", cache=False)
                 return moment.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if self.has_zone else moment
             case ColumnType.STRING:
                 return text
@@ -197,6 +199,8 @@ _DAYS = (
     "%d %B %Y",
     "%b %d, %Y",
     "%B %d, %Y",
+    "%b %d %Y",
+    "%B %d %Y",
 )
 DATES = tuple(
     TypeReading(ColumnType.DATETIME if "%M" in form else ColumnType.DATE, form)
@@ -219,7 +223,7 @@ LIKE_A_NUMBER = (
     rf"(?:[eE][-+]?[0-9]+)?[ \u00a0\u2009\u202f]?(?:%|{_CURRENCY_PATTERN})?[ ]?[-\u2212]?[)]?$"
 )
 LIKE_A_DATE = (
-    r"^(?:[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[A-Za-z]{3,9})[-/. ][0-9]{1,4}|[A-Za-z]{3,9} [0-9]{1,2}, [0-9]{4}"
+    r"^(?:[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[A-Za-z]{3,9})[-/. ][0-9]{1,4}|[A-Za-z]{3,9} [0-9]{1,2},? [0-9]{4}"
     r"|[0-9]{1,2}[A-Za-z]{3}[0-9]{2,4})(?:(?:[T :]|, )[0-9:.,]+ ?(?:Z|UTC|[+-][0-9:]+|[AaPp][Mm])?)?$"
 )
 _MAYBE_DATE = re.compile(LIKE_A_DATE)

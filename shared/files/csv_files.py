@@ -44,7 +44,7 @@ from shared.files.structure import (
     check_lengths,
     check_structure,
     has_stray_marks,
-    note_total,
+    note_end,
     with_line_feeds,
 )
 from shared.files.value_notes import EARLIEST_YEAR, ValueNotes
@@ -85,7 +85,7 @@ class CsvSource(TextSource):
         self._mixed: dict[str, TypeReading] = {}
         # Columns with a year before 1000.
         self._early: list[str] = []
-        note_total(self.plain.path, self._dialect.marks, self.notes)
+        note_end(self.plain.path, self._dialect.marks, len(self._dialect.columns), self.notes)
         if has_stray_marks(self.plain.path, self._dialect):
             self._check_structure()
         try:
@@ -170,6 +170,8 @@ class CsvSource(TextSource):
         sample = self._text(count + 1).collect()
         is_whole = sample.height <= count
         unnamed = [name for name in self._dialect.unnamed if sample[name].null_count() == sample.height]
+        if len(unnamed) == len(names):
+            raise UnreadableFileError("The file has no names and no values; upload a file with a header and rows.")
         self._left_out = {*self._dialect.row_numbers, *unnamed}
         possible = self._possible(sample.lazy(), self._names)
         stated = self._stated.names
@@ -365,6 +367,9 @@ class CsvSource(TextSource):
                 self.notes.warn(WarningCode.COLUMN_LEFT_OUT, message, column=name)
         values = ValueNotes(self.notes, self._columns_of_text, self._options.nulls, self._line_of)
         values.note_formats({name: self._choices[name] for name in self._names})
+        clear = {name: self._readings[name] for name in self._names if not self._choices[name].open}
+        stated = self._stated.names if self._stated.decimal is None else clear.keys()
+        values.note_marks({name: _decimal_of(reading) for name, reading in clear.items()}, stated)
         for name in [name for name in self._mixed if self._is_text(name)][:EXPLAINED_COLUMNS]:
             values.note_mixture(name, self._mixed[name])
         for name in [name for name in self._names if self._readings[name] in WRITTEN_NUMBERS][:EXPLAINED_COLUMNS]:
@@ -387,6 +392,7 @@ class CsvSource(TextSource):
 
 
 def _decimal_of(reading: TypeReading) -> str | None:
+    """Returns the decimal mark of a column of numbers."""
     if reading.type is not ColumnType.FLOAT:
         return None
     return "," if reading.format and reading.format[-2] == "," else "."

@@ -139,7 +139,11 @@ def _best(lines: list[str], first_line: int, name: str, options: ReadOptions, li
     several = [each for each in candidates if _is_table(each, is_stated=options.delimiter is not None)]
     if not several:
         return single
-    return max(several, key=lambda each: (round(each.score, 6), -delimiters.index(each.marks.delimiter)))
+    # An escape is only tried where a quote follows it.
+    return max(
+        several,
+        key=lambda each: (round(each.score, 6), -delimiters.index(each.marks.delimiter), each.marks.escape is not None),
+    )
 
 
 def _is_table(candidate: _DialectCandidate, *, is_stated: bool) -> bool:
@@ -185,6 +189,8 @@ def _marks(delimiter: str, text: str, options: ReadOptions) -> Iterator[Marks]:
             pieces = text.count(delimiter)
             skips = delimiter not in " \t" and pieces > 0 and text.count(f"{delimiter} ") >= MOST * pieces
             yield Marks(delimiter, quote, escape, skips_spaces=skips)
+            if delimiter == " " and "  " in text:
+                yield Marks(delimiter, quote, escape, skips_spaces=True)
 
 
 def _candidate(lines: list[str], first_line: int, marks: Marks, limits: ReadLimits) -> _DialectCandidate:
@@ -199,7 +205,7 @@ def _candidate(lines: list[str], first_line: int, marks: Marks, limits: ReadLimi
         width = max(width, len(found.fields))
         if len(records) > max(LEAST_RECORDS, min(SAMPLE_RECORDS, SAMPLE_CELLS // width)):
             break
-    data = [record for record in records if not record.fields[:1] or not record.fields[0].startswith("#")] or records
+    data = [record for record in records if record.filled and not record.fields[0].startswith("#")] or records
     if not data:
         return _DialectCandidate(marks, [], 0, 0.0)
     # A line that cannot be split speaks against the marks, but for no width.
@@ -217,13 +223,17 @@ def _candidate(lines: list[str], first_line: int, marks: Marks, limits: ReadLimi
 
 def _note_doubts(best: _DialectCandidate, notes: ReadNotes) -> None:
     if best.width != 1:
+        if best.marks.joins_blanks:
+            message = "Columns are aligned by blanks, so one or more of them were read as a delimiter."
+            notes.warn(WarningCode.DIALECT, message)
         return
     lines = [record.fields[0] for record in best.records]
     marks = {mark for line in lines for mark in DELIMITERS if mark in line}
     counts = [Counter(mark for mark in line if not mark.isalnum() and mark not in _OF_WORDS) for line in lines]
     marks |= {mark for mark, count in counts[0].items() if all(each[mark] == count for each in counts)}
     found = " and ".join(map(repr, sorted(marks)))
-    if not found and len(lines) > 1 and all(_GAPS.search(line.strip()) for line in lines):
+    aligned = sum(1 for line in lines if _GAPS.search(line.strip()))
+    if not found and aligned > 1 and aligned >= MOST * len(lines):
         found = "several blanks in a row, like columns of fixed width"
     if found:
         notes.warn(

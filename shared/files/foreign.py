@@ -64,6 +64,11 @@ KINDS = (
     _Kind(b"<stata_dta>", "a Stata file"),
     _Kind(b"HEADER RECORD*******LIB", "a SAS transport file"),
     _Kind(bytes(12) + b"\xc2\xea\x81\x60", "a SAS file"),
+    _Kind(
+        b"\x00\x05\x16\x07",
+        "what macOS keeps about another file (its name begins with ._), not data",
+        "upload the file without ._ before its name",
+    ),
     _Kind(b"RDX2\n", "an R file"),
     _Kind(b"RDX3\n", "an R file"),
     _Kind(b"-----BEGIN PGP MESSAGE", "encrypted (PGP)", "decrypt it and upload it again"),
@@ -79,6 +84,8 @@ ZIPS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 ZIP_PARTS = (
     (b"xl/workbook.", "an Excel workbook", SAVE_SHEET),
     (b"opendocument.spreadsheet", "an OpenDocument spreadsheet", SAVE_SHEET),
+    # Where the parts were zipped anew, the kind of document is not among the first bytes.
+    (b"META-INF/manifest.xml", "an OpenDocument spreadsheet or another document of that kind", SAVE_SHEET),
     (b"Index/Document.iwa", "a Numbers or Pages document", UPLOAD),
     (b"word/document.xml", "a Word document", UPLOAD),
     (b"ppt/presentation.xml", "a PowerPoint presentation", UPLOAD),

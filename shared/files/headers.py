@@ -15,6 +15,9 @@ from shared.models.reading import ReadOptions, WarningCode
 TITLE_LINES = 50
 # Numbers in a column below words, from which on the words may be its unit.
 LEAST_NUMBERS = 3
+# Filled cells of a line with a name and its value, above a table.
+PAIR = 2
+NAMES_OF_ROW_NUMBERS = ("unnamed: 0", "__index_level_0__")
 # Row numbers have fewer digits.
 ROW_NUMBER_DIGITS = 16
 # Lines below a header that may explain it: units, questions, ids.
@@ -23,6 +26,22 @@ MORE_HEADERS = 3
 MOST = 0.9
 _RULE = re.compile("-{2,}|={2,}|_{2,}")
 _YEAR = re.compile(r"(?:19|20)[0-9]{2}")
+_WORD = re.compile(r"[^\W\d_]+")
+# Such as a, b and c; or Q1 and Q2.
+_LETTER = re.compile(r"[A-Za-z][0-9]{0,3}")
+_JOINED_WORDS = re.compile(r"[^\W\d_]+[0-9]*(?:_[^\W_]+)+|[a-z]+(?:[A-Z][a-z]+)+")
+# In files of texts only, these words show that a line is a header.
+_USUAL_NAME = re.compile(
+    r"account|address|adresse|apellido|art|bemerkung|beschreibung|betreff|categoria|category|categoría|"
+    r"catégorie|cidade|citta|città|city|ciudad|class|client|code|cognome|comment|commentaire|comments|"
+    r"company|country|currency|customer|data|date|datum|day|department|description|direccion|dirección|"
+    r"email|end|endereco|endereço|estado|fecha|firma|first|gender|geschlecht|group|groupe|grupo|gruppe|id|"
+    r"imię|indirizzo|item|kategorie|key|kind|kunde|label|land|language|last|libelle|libellé|link|mail|"
+    r"message|miasto|mobile|month|naam|nachname|name|names|nazwisko|no|nom|nombre|nome|note|notes|nr|"
+    r"number|nummer|objet|ort|paese|pais|pays|país|phone|plaats|plz|postcode|prenom|product|produkt|"
+    r"prénom|region|rue|sex|source|sprache|stadt|start|state|status|statut|strasse|straße|street|subject|"
+    r"surname|target|text|texte|texto|time|tipo|title|town|typ|type|url|user|value|ville|vorname|year|zip"
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +93,8 @@ def find_layout(
     ``width`` is that of most records.
     """
     header, *rows = _table(records, width, first_line, notes, options)
+    if options.header is None and options.skip_lines is None:
+        header, rows = _without_worse_header(header, rows, width, notes)
     has_header = _has_header(header, rows, width, notes) if options.header is None else options.header
     if not has_header:
         columns = unique_names([""] * width, limits)
@@ -88,6 +109,12 @@ def find_layout(
     names, is_shifted = _names(header.fields, rows, width)
     columns = unique_names(names, limits)
     row_numbers = _row_numbers(columns, names, rows, is_shifted=is_shifted)
+    if not names[0].strip() and columns[0] not in row_numbers and _are_whole([row.fields[0].strip() for row in rows]):
+        notes.warn(
+            WarningCode.COLUMN_NAME,
+            f"The first column has no name, so it was named {columns[0]}. Name it, or delete it if it numbers rows.",
+            column=columns[0],
+        )
     unnamed = (column for column, name in zip(columns, names, strict=True) if not name.strip())
     return Layout(
         columns,
@@ -120,13 +147,13 @@ def _table(records: list[Record], width: int, first_line: int, notes: ReadNotes,
 
 def _first_of_table(records: list[Record], width: int) -> int:
     """Returns the position of the first record that belongs to the table, after titles and comments."""
-    for position, record in enumerate(records[:TITLE_LINES]):
-        if record.is_comment:
-            continue
+    table = [position for position, record in enumerate(records) if record.filled and not record.is_comment]
+    for position in table[:TITLE_LINES]:
+        record = records[position]
         next_record = records[position + 1] if position + 1 < len(records) else None
-        is_title = (
-            width > 2 and record.filled < 2 and next_record is not None and next_record.filled > max(2, width // 2)
-        )
+        # Below a title may be further ones.
+        below = next((each for each in records[position + 1 :] if each.filled > 1), None)
+        is_title = width > 2 and record.filled < 2 and below is not None and below.filled > max(2, width // 2)
         if len(record.fields) == width and not is_title:
             return _below_pairs(records, position, width)
         # The header of R's tables lacks a name for the rows' names; trailing delimiters may be on rows only.
@@ -142,15 +169,23 @@ def _first_of_table(records: list[Record], width: int) -> int:
 def _below_pairs(records: list[Record], position: int, width: int) -> int:
     """Returns the position of a header below titles and pairs of a name and a value, as banks write them.
 
-    The header is the first record without gaps. A blank line or several records with gaps are above it.
+    The header is the first record without gaps. A blank line, or records of which all have many gaps, are above it.
     """
     for place in range(position, min(len(records) - 1, TITLE_LINES)):
         record = records[place]
         if len(record.fields) == width and record.filled == width:
-            has_gap = place > 0 and record.line > records[place - 1].line + 1
             is_header = place > position and all(map(is_text, record.fields)) and len(set(record.fields)) == width
-            return place if is_header and has_gap else position
+            return place if is_header and _is_below(records, position, place, width) else position
     return position
+
+
+def _is_below(records: list[Record], position: int, place: int, width: int) -> bool:
+    """Returns whether a blank line, or nothing but titles and pairs, is above a record."""
+    above, record = records[position:place], records[place]
+    if not above[-1].filled or record.line > above[-1].line + 1:
+        return True
+    are_pairs = width > 2 * PAIR and all(each.filled <= PAIR for each in above)
+    return are_pairs and len(_words(record, _numeric_places(records[place + 1 :], width))) > 1
 
 
 def _is_commented_header(records: list[Record], start: int, width: int) -> bool:
@@ -172,13 +207,21 @@ def _lines(first: int, last: int) -> str:
 
 def _has_header(record: Record, rest: list[Record], width: int, notes: ReadNotes) -> bool:
     """Returns whether the first record names the columns. Each column votes."""
-    first = record.fields
+    first, rest = record.fields, [row for row in rest if row.filled]
     if not rest:
-        return not all(kind_of(cell) == "number" for cell in first)
+        if all(kind_of(cell) == "number" for cell in first):
+            return False
+        notes.warn(
+            WarningCode.HEADER,
+            f"Line {record.line} was read as the header, so there are no rows. State `header: false` if it is a row.",
+            line=record.line,
+        )
+        return True
     if len(first) == width - 1:
         return True
     cells = [row.fields for row in rest if row.fields != first]
     votes = Counter(_vote(first, cells, position) for position in range(min(width, len(first))))
+    del votes[None]
     if votes["data"] and _numbers_that_name(first, rest):
         if votes["data"] == len(first):
             notes.warn(
@@ -195,14 +238,22 @@ def _has_header(record: Record, rest: list[Record], width: int, notes: ReadNotes
             line=record.line,
         )
         return False
-    if votes["data"]:
+    doubt = "although some of its cells look like values" if votes["data"] else None
+    if not votes and not any(map(looks_like_name, first)) and not all(map(_LETTER.fullmatch, first)):
+        doubt = "but the rows do not show whether it is one"
+    if doubt:
         notes.warn(
             WarningCode.HEADER,
-            f"Line {record.line} was read as the header, although some of its cells look like values. "
-            "State `header: false` if it is a row.",
+            f"Line {record.line} was read as the header, {doubt}. State `header: false` if it is a row.",
             line=record.line,
         )
     return True
+
+
+def looks_like_name(cell: str) -> bool:
+    """Returns whether a cell is hardly a value: a usual name of a column, or words that are joined as programs do."""
+    text = cell.strip()
+    return bool(_JOINED_WORDS.fullmatch(text)) or any(map(_USUAL_NAME.fullmatch, _WORD.findall(text.lower())))
 
 
 def _vote(first: list[str], rest: list[list[str]], position: int) -> str | None:
@@ -240,7 +291,8 @@ def _numbers_that_name(first: list[str], rest: list[Record]) -> bool:
     texts = list(numbers.values())
     if (
         len(numbers) > 2
-        and len(numbers) == len(first)
+        # The first name is missing above names of the rows.
+        and (len(numbers) == len(first) or (len(numbers) == len(first) - 1 and not first[0].strip()))
         and texts
         in (
             [str(number) for number in range(len(texts))],
@@ -255,11 +307,33 @@ def _numbers_that_name(first: list[str], rest: list[Record]) -> bool:
     return is_sorted and not all(_YEAR.fullmatch(cell) for cell in below)
 
 
+def _without_worse_header(
+    first: Record, rows: list[Record], width: int, notes: ReadNotes
+) -> tuple[Record, list[Record]]:
+    """Returns the header and the rows, without a line of values or of fewer names above the line with the names."""
+    if not rows or _numbers_that_name(first.fields, rows):
+        return first, rows
+    second, rest = rows[0], rows[1:]
+    numeric = _numeric_places(rest, width)
+    names = [cell.strip() for cell in second.fields if cell.strip()]
+    is_worse = len(_words(first, numeric)) < len(_words(second, numeric))
+    if not is_worse or 2 * len(set(names)) <= len(names) or not _is_second_header(second, numeric):
+        return first, rows
+    notes.warn(
+        WarningCode.LINES_SKIPPED,
+        f"Line {first.line} was left out, because line {second.line} names the columns. State `skip_lines` and "
+        "`header` if that is wrong.",
+        line=first.line,
+    )
+    return second, rest
+
+
 def _without_more_headers(rows: list[Record], width: int, notes: ReadNotes) -> list[Record]:
-    """Returns the rows without first ones that have words in each column of numbers: units, questions or ids."""
+    """Returns the rows without first ones that have words in columns of numbers: units, questions or ids."""
     for count in range(MORE_HEADERS, 0, -1):
         first, rest = rows[:count], rows[count:]
-        if len(rest) < LEAST_NUMBERS or not all(_is_second_header(row, rest, width) for row in first):
+        numeric = _numeric_places(rest, width)
+        if not numeric or not all(len(row.fields) == width and _is_second_header(row, numeric) for row in first):
             continue
         for row in first:
             notes.warn(
@@ -271,19 +345,31 @@ def _without_more_headers(rows: list[Record], width: int, notes: ReadNotes) -> l
     return rows
 
 
-def _is_second_header(record: Record, rest: list[Record], width: int) -> bool:
-    """Returns whether a record has words in each column that has numbers below it, such as their units."""
-    if len(record.fields) != width:
-        return False
-    numeric = [
+def _numeric_places(rows: list[Record], width: int) -> list[int]:
+    """Returns the positions of the columns with enough cells, of which most are numbers."""
+    return [
         place
         for place in range(width)
-        if (cells := [row.fields[place] for row in rest if len(row.fields) == width and row.fields[place].strip()])
+        if (cells := [row.fields[place] for row in rows if len(row.fields) == width and row.fields[place].strip()])
         and len(cells) >= LEAST_NUMBERS
         and sum(kind_of(cell) == "number" for cell in cells) >= MOST * len(cells)
     ]
-    cells = [record.fields[place] for place in numeric]
-    return len(numeric) > 1 and all(is_text(cell) for cell in cells)
+
+
+def _words(record: Record, numeric: list[int]) -> list[str]:
+    """Returns the texts of a record in columns of numbers."""
+    return [cell for cell in _at(record, numeric) if is_text(cell)]
+
+
+def _at(record: Record, places: list[int]) -> list[str]:
+    return [record.fields[place] for place in places if place < len(record.fields)]
+
+
+def _is_second_header(record: Record, numeric: list[int]) -> bool:
+    """Returns whether a record has words in columns of numbers, such as their units: in all of them, or no value."""
+    words = _words(record, numeric)
+    has_value = any(cell.strip() and not is_text(cell) for cell in record.fields)
+    return len(words) > 1 and (len(words) == len(numeric) or not has_value)
 
 
 def _names(header: list[str], data: list[Record], width: int) -> tuple[list[str], bool]:
@@ -301,18 +387,22 @@ def _row_numbers(
     """Returns the columns that only number the rows, as pandas and R write them."""
     found = []
     for place, (column, name) in enumerate(zip(columns, names, strict=True)):
-        named = name.strip().lower() in ("unnamed: 0", "__index_level_0__") or (place == 0 and not name.strip())
         cells = [row.fields[place].strip() for row in data if place < len(row.fields)]
-        if (is_shifted and place == 0) or (named and _counts_up(cells)):
+        are_numbers = name.strip().lower() in NAMES_OF_ROW_NUMBERS and _are_whole(cells)
+        if (is_shifted and place == 0) or are_numbers or (place == 0 and not name.strip() and _number_rows(cells)):
             found.append(column)
     return tuple(found)
 
 
-def _counts_up(cells: list[str]) -> bool:
-    are_numbers = bool(cells) and all(
-        cell.isascii() and cell.isdigit() and len(cell) < ROW_NUMBER_DIGITS for cell in cells
-    )
-    # Numbers of customers often count up, too, but do not begin with the first row.
-    return (
-        are_numbers and int(cells[0]) <= len(cells) and all(int(early) < int(late) for early, late in pairwise(cells))
-    )
+def _number_rows(cells: list[str]) -> bool:
+    """Returns whether cells are row numbers: from the first row on, or of rows that were shuffled."""
+    if not _are_whole(cells) or len(set(cells)) < len(cells):
+        return False
+    if all(int(early) < int(late) for early, late in pairwise(cells)):
+        # Numbers of customers often count up, too, but do not begin with the first row.
+        return int(cells[0]) <= len(cells)
+    return len(cells) >= LEAST_NUMBERS
+
+
+def _are_whole(cells: list[str]) -> bool:
+    return bool(cells) and all(cell.isascii() and cell.isdigit() and len(cell) < ROW_NUMBER_DIGITS for cell in cells)

@@ -20,6 +20,7 @@ from shared.models.reading import ReadOptions, WarningCode
 
 # Of a decoded value in memory: a number takes 8 bytes, a text's view 16.
 VALUE_BYTES = 16
+_SMALLER = (pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16, pl.UInt32, pl.Float32)
 # pandas writes the rows' names under such names.
 ROW_NUMBERS = ("__index_level_0__", "Unnamed: 0")
 
@@ -60,6 +61,15 @@ class ParquetSource(Source):
         self._inspect()
         self._inspect_years()
         self._state_types()
+
+    @property
+    def smaller_types(self) -> dict[str, pl.DataType]:
+        """See Source."""
+        return {
+            name: dtype
+            for name, (_, dtype) in self._columns.items()
+            if dtype in _SMALLER and name not in self._texts and name not in self._readings
+        }
 
     def batches(self) -> list[list[str] | None]:
         """See Source."""

@@ -18,6 +18,11 @@ class Marks:
     escape: str | None = None
     skips_spaces: bool = False
 
+    @property
+    def joins_blanks(self) -> bool:
+        """Returns whether several blanks are one delimiter, as in aligned columns."""
+        return self.delimiter == " " and self.skips_spaces
+
 
 class Flaw(Enum):
     """Reason why a line is no record."""
@@ -42,8 +47,12 @@ def split(line: str, marks: Marks, *, is_lenient: bool = False) -> Fields:
     that no delimiter follows.
     """
     delimiter, quote = marks.delimiter, marks.quote
+    if marks.joins_blanks:
+        line = line.strip(" ")
     if quote is None or quote not in line:
         fields = line.split(delimiter)
+        if marks.joins_blanks:
+            return Fields([field for field in fields if field], is_plain=False)
         if marks.skips_spaces:
             return Fields([field.strip(" ") for field in fields], is_plain=True)
         return Fields(fields)
@@ -91,7 +100,7 @@ def _quoted(line: str, start: int, marks: Marks, *, is_lenient: bool) -> tuple[s
             continue
         parts.append(line[position:end])
         after = end + 1
-        if marks.skips_spaces:
+        if marks.skips_spaces and not marks.joins_blanks:
             while line.startswith(" ", after):
                 after += 1
         if after >= len(line) or line.startswith(marks.delimiter, after):

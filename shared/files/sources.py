@@ -34,6 +34,11 @@ class Source(ABC):
     plain: PlainFile
     notes: ReadNotes
 
+    @property
+    def smaller_types(self) -> dict[str, pl.DataType]:
+        """Returns the columns that a type of less memory holds as exactly as their basic one, with this type."""
+        return {}
+
     @abstractmethod
     def aggregate(
         self, expressions: Expressions, columns: Sequence[str] | None = None

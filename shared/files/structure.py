@@ -10,16 +10,18 @@ import re
 import shutil
 from bisect import bisect_right
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO, BinaryIO
 
 import polars as pl
 
-from shared.files.cells import is_missing, kind_of
+from shared.files.cells import is_missing, is_text, kind_of
 from shared.files.dialects import Dialect
 from shared.files.errors import UnreadableFileError
 from shared.files.formats import CHUNK_BYTES, PlainFile, has_byte
+from shared.files.headers import looks_like_name
 from shared.files.limits import ReadLimits
 from shared.files.notes import ReadNotes
 from shared.files.records import Fields, Flaw, Lines, Marks, join, split
@@ -33,6 +35,10 @@ REREAD_LINES = 100_000_000
 SHOWN_TEXT = 80
 COPY_BYTES = 1 << 18
 TAIL_BYTES = 1 << 16
+LINES_OF_NOTES = 20
+WORDS_OF_A_NOTE = 3
+# Of more blank lines, those above a usual row are not worth a warning each.
+FEW_GAPS = 3
 _FIELD = "\x02"
 # Otherwise polars would run slow tests on all lines.
 _IN_ORDER = pl.QueryOptFlags(predicate_pushdown=False)
@@ -89,38 +95,61 @@ def has_stray_marks(path: Path, dialect: Dialect) -> bool:
 
 
 def last_total(path: Path, marks: Marks) -> str | None:
-    """Returns the last line if it has totals of the columns and not the values of a row."""
-    line, cells = _last_line(path, marks)
+    """Returns the last line above notes if it has totals of the columns and not the values of a row."""
+    line, cells = _last_row(path, marks)
     return line if _names_total(cells) and any(is_missing(cell) for cell in cells) else None
 
 
-def note_total(path: Path, marks: Marks, notes: ReadNotes) -> None:
-    """Warns of a last line that may have totals, but has a value in each column, as a row has."""
-    line, cells = _last_line(path, marks)
+def note_end(path: Path, marks: Marks, width: int, notes: ReadNotes) -> None:
+    """Warns of the last lines if they may be no rows: totals with a value in each column, or sentences."""
+    line, cells = _last_row(path, marks)
     if _names_total(cells) and all(kind_of(cell) == "number" for cell in cells[1:]):
+        number = _number_of(path, line)
         notes.warn(
             WarningCode.VALUE,
-            "The last line looks like totals, but has as many values as a row and was read as one. Delete it if it is "
-            f"none: {_shown(line)}",
-            line=_number_of_last_line(path),
+            f"Line {number:,} looks like totals, but has as many values as a row and was read as one. Delete it if it "
+            f"is not a row: {_shown(line)}",
+            line=number,
         )
+    for line, cells in _last_lines(path, marks):
+        if len(cells) != width or not _is_note(cells):
+            break
+        if len(cells[0].split()) >= WORDS_OF_A_NOTE:
+            number = _number_of(path, line)
+            notes.warn(
+                WarningCode.VALUE,
+                f"Line {number:,} looks like a note below the table, and was read as a row. Delete it if it is a note: "
+                f"{_shown(line)}",
+                line=number,
+            )
 
 
-def _last_line(path: Path, marks: Marks) -> tuple[str, list[str]]:
-    """Returns the last line that is not blank, and its cells."""
+def _last_row(path: Path, marks: Marks) -> tuple[str, list[str]]:
+    """Returns the last line that is neither blank nor a note, and its cells."""
+    return next((each for each in _last_lines(path, marks) if not _is_note(each[1])), ("", []))
+
+
+def _last_lines(path: Path, marks: Marks) -> list[tuple[str, list[str]]]:
+    """Returns the last lines that are not blank, from the last up, and their cells."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL_BYTES))
         lines = file.read().decode("utf-8", "replace").splitlines()
-    last = next((line for line in reversed(lines) if line.strip()), "")
-    return last, [cell.strip() for cell in split(last, marks, is_lenient=True).fields]
+    cells = ((line, [cell.strip() for cell in split(line, marks, is_lenient=True).fields]) for line in reversed(lines))
+    return list(islice((each for each in cells if any(each[1])), LINES_OF_NOTES))
 
 
-def _number_of_last_line(path: Path) -> int:
-    number = last = 0
+def _is_note(cells: list[str]) -> bool:
+    """Returns whether a text in the first column is all that a line has."""
+    return len(cells) > 2 and is_text(cells[0]) and not any(cells[1:])
+
+
+def _number_of(path: Path, line: str) -> int:
+    """Returns the number of the last line with this text."""
+    found, text = 0, line.encode()
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            last = number if line.strip() else last
-    return last
+        for number, each in enumerate(file, start=1):
+            found = number if each.rstrip(b"\r\n") == text else found
+    return found
 
 
 def _names_total(cells: list[str]) -> bool:
@@ -228,11 +257,14 @@ def _irregular_lines(path: Path, dialect: Dialect) -> tuple[pl.DataFrame, int]:
     is_odd = ~has_width
     if marks.quote is not None:
         is_odd |= line.str.contains(marks.quote, literal=True)
-    special = [text for text in (dialect.header_text, dialect.rule_text, last_total(path, marks)) if text]
+    empty = marks.delimiter * (width - 1)
+    special = [text for text in (dialect.header_text, dialect.rule_text, last_total(path, marks), empty) if text]
     is_special = pl.any_horizontal(pl.lit(value=False), *(line == text for text in special))
     is_odd |= is_special
     if marks.skips_spaces or marks.delimiter == " ":
         is_odd |= line.str.contains("  ", literal=True)
+    if marks.joins_blanks:
+        is_odd |= line.str.starts_with(" ") | line.str.ends_with(" ")
     lines = pl.scan_lines(path, name="line", row_index_name="position", glob=False)
     size = line.str.len_bytes().cast(pl.UInt64) + _bytes_of_line_ends(path)
     numbered = lines.with_columns(start=size.cum_sum() - size)
@@ -292,6 +324,10 @@ class _Repair:
         self._source = Lines(source)
         self._target = target
         self._total = last_total(Path(source.name), dialect.marks)
+        # A line without a value.
+        self._empty = dialect.marks.delimiter * (self._width - 1)
+        # Lines below a blank one that may be the header of a further table, with their cells.
+        self._headers: list[tuple[int, str, list[str]]] = []
         self.lines = LineMap()
         self.has_changed = False
         self._row = 0
@@ -312,6 +348,15 @@ class _Repair:
                 self._copy(position - self._source.number, start)
                 self._examine()
         self._copy(None, None)
+        for number, line, cells in self._headers:
+            is_rare = len(self._headers) <= FEW_GAPS and not any(map(str.isdigit, line))
+            if is_rare or any(map(looks_like_name, cells)):
+                self._notes.warn(
+                    WarningCode.HEADER,
+                    f"Line {number:,} is below a blank line and may be the header of a second table. It was read as a "
+                    f"row. Upload the second table as a file of its own if it is one: {_shown(line)}",
+                    line=number,
+                )
 
     def _copy(self, count: int | None, end: int | None) -> None:
         """Copies lines that need no look, all if ``count`` is ``None``. ``end`` is the byte behind them if known."""
@@ -338,6 +383,10 @@ class _Repair:
         number = self._source.number
         if not line.strip():
             self.has_changed = True
+            self._look_below()
+        elif line == self._empty:
+            self._keep(number, line, Fields([]))
+            self._look_below()
         elif line == self._dialect.header_text:
             self._leave_out(number, line, "repeats the header", is_row=False)
         elif line == self._dialect.rule_text:
@@ -346,6 +395,18 @@ class _Repair:
             self._leave_out(number, line, "has totals and not the values of a row", is_row=False)
         else:
             self._examine_record(number, line)
+
+    def _look_below(self) -> None:
+        """Keeps the line below a blank one if it has a text of its own in each column, as a header has."""
+        place = self._source.place()
+        line = self._source.next()
+        number = self._source.number
+        self._source.go_back(place)
+        if line is None or line == self._dialect.header_text:
+            return
+        cells = [cell.strip() for cell in split(line, self._marks, is_lenient=True).fields]
+        if 1 < len(cells) == self._width == len(set(cells)) and all(map(is_text, cells)):
+            self._headers.append((number, line, cells))
 
     def _examine_record(self, number: int, line: str) -> None:
         below = self._source.place()

@@ -1,6 +1,6 @@
 """Notes about single values of a file: which decided about a column, and which do not fit it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import polars as pl
 
@@ -70,6 +70,20 @@ class ValueNotes:
                 f"thousands; the column was read as {done}. State `decimal` if that is wrong."
             )
             self._notes.warn(WarningCode.NUMBER_FORMAT, message, column=name)
+
+    def note_marks(self, marks: Mapping[str, str | None], stated: Collection[str]) -> None:
+        """Notes columns whose decimal mark is another than that of most: `3,5` may be two numbers and not one."""
+        found = {mark: [name for name, each in marks.items() if each == mark] for mark in ".,"}
+        if not all(found.values()):
+            return
+        rare, usual = (".", ",") if len(found["."]) < len(found[","]) else (",", ".")
+        for name in found[rare]:
+            if name not in stated:
+                message = (
+                    f"The column '{name}' was read as numbers with the decimal mark '{rare}', but other columns, such "
+                    f"as '{found[usual][0]}', have '{usual}'. State its type in `types` if its values are no numbers."
+                )
+                self._notes.warn(WarningCode.NUMBER_FORMAT, message, column=name)
 
     def note_mixture(self, name: str, reading: TypeReading) -> None:
         """Notes the values of a column of text that are no numbers or dates like most of them."""

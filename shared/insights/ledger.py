@@ -8,6 +8,7 @@ All items of a customer are in one partition, ``insight_contact#<space>#<key>``:
   arrive in any order and several times.
 - ``~insight#<insight>`` and ``~argument#<argument>``: what was made for the customer, for the history and the erasure.
 - ``~arm#<experiment>``: the customer's arm in an experiment (see ``exposures``).
+- ``~withheld#<insight>``: an offer that a run withheld (see ``run_offers``).
 - ``~ledger``: the version of the ledger. Each write raises it, so that a reservation fails if another was faster.
   So does the erasure of the customer while runs have decisions about them; it expires then.
 - ``<id of a reaction>``: reactions of the time before there was a ledger. The migration gave their ledgers a version.
@@ -19,6 +20,7 @@ write.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from boto3.dynamodb.conditions import Attr, ConditionBase
 from boto3.dynamodb.conditions import Key as KeyCondition
@@ -73,7 +75,7 @@ class Report:
 class ReportedContact:
     """A report with what it is about. The ``default_channel`` holds if no report and no reaction names another.
 
-    A reservation under a ``hold`` ends when the hold is released.
+    A reservation under a ``hold`` ends when the hold is released. The ``offer`` of a run is kept as it is.
     """
 
     contact_id: str
@@ -83,6 +85,7 @@ class ReportedContact:
     default_channel: str | None = None
     group: str | None = None
     hold: str | None = None
+    offer: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,7 @@ class Ledger:
         """
 
         def step() -> Contact:
-            key = _contact_key(space_id, client_key, reported.contact_id)
+            key = contact_key(space_id, client_key, reported.contact_id)
             before = self._table.get(key)
             after = _with_report(before or {}, reported)
             if after != before:
@@ -214,7 +217,7 @@ class Ledger:
 
     def reservation(self, space_id: str, client_key: str, reported: ReportedContact, version: int) -> list[Write]:
         """Returns the writes of a new contact. They raise LedgerChangedError if this is not the ledger's version."""
-        key = _contact_key(space_id, client_key, reported.contact_id)
+        key = contact_key(space_id, client_key, reported.contact_id)
         unchanged = Attr("version").eq(version) if version else Attr("PK").not_exists()
         changed = LedgerChangedError(f"{_BUSY} Try again in a moment.", headers={"Retry-After": "1"})
         head = replace(_next(space_id, client_key, unchanged), error=changed)
@@ -222,7 +225,7 @@ class Ledger:
 
     def reaction(self, space_id: str, client_key: str, contact_id: str, reaction: ReportedReaction) -> list[Write]:
         """Returns the writes that store a reaction, or replace it. They fail if another request was faster."""
-        key = _contact_key(space_id, client_key, contact_id)
+        key = contact_key(space_id, client_key, contact_id)
         before = self._table.get(key)
         stored = {**vars(reaction), "occurred_at": format_timestamp(reaction.occurred_at)}
         kept = {name: value for name, value in stored.items() if value is not None and name != "group"}
@@ -268,14 +271,14 @@ def _release(space_id: str, hold: str) -> Key:
     return Key(ledger_partition(space_id, "~released"), hold)
 
 
-def _contact_key(space_id: str, client_key: str, contact_id: str) -> Key:
+def contact_key(space_id: str, client_key: str, contact_id: str) -> Key:
     return Key(ledger_partition(space_id, client_key), f"{_CONTACT}{contact_id}")
 
 
 def _with_report(item: Item, reported: ReportedContact) -> Item:
     """Returns the contact's item with one more report."""
     after = dict(item)
-    for name in ("action_id", "channel", "default_channel", "group", "hold"):
+    for name in ("action_id", "channel", "default_channel", "group", "hold", "offer"):
         value, known = getattr(reported, name), item.get(name)
         if value is None:
             continue
@@ -357,6 +360,11 @@ def _contact(contact_id: str, item: Item) -> Contact:
         reserved_until=state.reserved_until,
         status=state.status,
     )
+
+
+def is_reserved(contact_id: str, item: Item) -> bool:
+    """Returns whether nothing but its reservation was reported about a contact."""
+    return _contact(contact_id, item).status is ContactStatus.RESERVED
 
 
 def contact_of(item: Item) -> Contact | None:

@@ -123,6 +123,11 @@ class Counts:
 NO_COUNTS = Counts.of({})
 
 
+def band_of(propensity: float) -> int:
+    """Returns the score band of a propensity that a model gave."""
+    return min(int(propensity * SCORE_BANDS), SCORE_BANDS - 1)
+
+
 class Insights:
     def __init__(self, table: Table, values: LargeValues, clock: Clock = utc_now) -> None:
         self._table = table

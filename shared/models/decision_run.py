@@ -9,7 +9,7 @@ from shared.models.base import Identifier, Model, Timestamp
 from shared.models.experiment import ArmPolicy
 from shared.models.insight import CANDIDATES_LIMIT, Arbitration, Rule, Wording
 from shared.models.job import JobModel
-from shared.models.run import Run, RunCreate, RunOutputCreate
+from shared.models.run import DuplicateCustomer, Run, RunCreate, RunOutputCreate
 
 MAX_LIMITS = 1000
 SHOWN_DUPLICATES = 100
@@ -143,15 +143,6 @@ class AllocationQuality(Model):
     score: float
 
 
-class DuplicateCustomer(Model):
-    """A row about a customer of an earlier row, which counts. Rows count from 1, without the header."""
-
-    file: str
-    row: int
-    first_file: str
-    first_row: int
-
-
 class OfferChange(Model):
     """The offers of one action on one channel in this run minus those in the other."""
 
@@ -226,4 +217,5 @@ DECISION_COLUMNS = {
     "insight": "string",
     "argument": "string",
     "argument_content": "string",
+    "insight_id": "string",
 }

@@ -16,7 +16,7 @@ from shared.models.base import KEEP, Entity, Identifier, Model, ModelName, Parti
 from shared.models.chat import Fraction, MaxTokens, Temperature
 from shared.models.checkpoint import UnseenCategory
 from shared.models.claim import Claim
-from shared.models.client_key import ClientKeyRule, ClientName, digest_of
+from shared.models.client_key import CLIENT_KEY_CHARACTERS, ClientKeyRule, ClientName, digest_of
 from shared.models.connector import Download
 from shared.models.free_objects import OBJECT_BYTES, check_object
 from shared.secret_names import find_secret
@@ -312,6 +312,10 @@ class Reaction(StrEnum):
 
 
 class ReactionCreate(Model):
+    client_key: Annotated[str, StringConstraints(max_length=CLIENT_KEY_CHARACTERS)] | None = Field(
+        default=None,
+        description="the customer; needed for an `insight_id` of a decision run's output, and else only compared",
+    )
     channel: Channel | None = Field(default=None, description="where the offer was made; else the insight's channel")
     comment: Annotated[str, StringConstraints(max_length=_COMMENT_CHARACTERS)] | None = None
     occurred_at: Timestamp | None = Field(
@@ -371,6 +375,9 @@ class Insight(Entity):
     client_kind: ClientKind
     contributions: Contributions | None = None
     created_by: str
+    decision_run_id: str | None = Field(
+        default=None, description="the run that decided; the first reaction made this insight, without candidates"
+    )
     dry_run: bool = Field(default=False, description="whether it is not stored, as the request asked")
     elapsed_time_in_seconds: float = 0.0
     error: str | None = None

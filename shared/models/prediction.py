@@ -3,7 +3,10 @@
 from pydantic import Field
 
 from shared.models.base import ColumnName, Identifier
-from shared.models.run import Run, RunCreate, RunOutput, RunOutputCreate
+from shared.models.run import DuplicateCustomer, Run, RunCreate, RunOutput, RunOutputCreate
+
+# The run is one item, with the names of files.
+SHOWN_REPEATS = 20
 
 
 class PredictionCreate(RunCreate):
@@ -29,6 +32,14 @@ class PredictionRun(Run):
     threshold: float
     contributions: bool
     key_columns: list[str] = Field(description="the first of these that a row has is its `client_key`")
+    duplicates: int | None = Field(
+        default=None,
+        description="rows about a customer of an earlier row; the first one with a score counts, and the others are "
+        "not in the output. Null before the end, and for more than 200 million rows, which are not compared",
+    )
+    duplicate_rows: list[DuplicateCustomer] = Field(
+        default_factory=list, description=f"the first of them, {SHOWN_REPEATS} at most"
+    )
 
 
 # The columns of the output, in the words of Athena and Spark. A table of several runs has them too.

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, field_validator
 
 from shared.models.base import ColumnName, Entity, Identifier, Model, Timestamp
+from shared.models.client_key import ClientKeyRule
 from shared.models.connector import CONTROL_CHARACTER
 from shared.models.connector_training import SelectedFile
 from shared.models.job import JobAccess, JobFile, JobModel
@@ -16,6 +17,8 @@ MAX_RUN_FILES = 1000
 MAX_DEPTH = 20
 SHOWN_REFUSED_ROWS = 100
 MANIFEST_FILE = "_manifest.json"
+# The folder of parts that the engine has finished.
+PARTS = "parts"
 # Of the rows, how many may be refused before the run ends, if the request states no share.
 REFUSED_SHARE = 0.05
 
@@ -93,6 +96,15 @@ class RowRefusal(Model):
     line: int | None = None
     column: str | None = None
     reason: str
+
+
+class DuplicateCustomer(Model):
+    """A row about a customer of an earlier row, which counts. Rows count from 1, without the header."""
+
+    file: str
+    row: int
+    first_file: str
+    first_row: int
 
 
 class RunProgress(Model):
@@ -179,6 +191,8 @@ class PartResult(JobModel):
     refused_rows: list[RowRefusal] = Field(default_factory=list, max_length=SHOWN_REFUSED_ROWS)
     counts: dict[str, float] = Field(default_factory=dict)
     size_bytes: int = 0
+    # The folder that has the part: that of the engine, or of a step that worked on the part once more.
+    folder: str = PARTS
 
 
 class ManifestFile(JobModel):
@@ -196,6 +210,7 @@ class Manifest(JobModel):
     columns: dict[str, str] = Field(description="type of each column")
     rows: int
     rows_refused: int
+    duplicates: int | None = Field(description="rows about a customer of an earlier row, which are left out")
     files: list[ManifestFile]
 
 
@@ -205,3 +220,5 @@ class PredictionSettings(JobModel):
     artifact: JobFile
     contributions: bool
     key_columns: list[ColumnName]
+    # By which keys of customers are compared.
+    client_key: ClientKeyRule = Field(default_factory=ClientKeyRule)

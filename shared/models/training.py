@@ -61,7 +61,7 @@ class TrainingUpdate(PartialUpdate):
 
 
 class TrainingProgress(Model):
-    """An estimate by the rounds so far. Until the first of several models is fitted, it is the longest time."""
+    """An estimate by the models so far. Until the first one is fitted, it is foretold by the losses of its rounds."""
 
     share_done: float = Field(description="of the time of fitting, from 0 to 1")
     seconds_left: int

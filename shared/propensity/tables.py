@@ -23,10 +23,11 @@ from shared.propensity.features import (
     finite,
     is_unread,
 )
+from shared.propensity.holdouts import Mask
 
 
-def encode_frame(schema: FeatureSchema, frame: pl.DataFrame) -> Matrix:
-    """Returns one matrix row for each row of the table. It ignores columns that the model does not use.
+def encode_frame(schema: FeatureSchema, frame: pl.DataFrame, rows: Mask | None = None) -> Matrix:
+    """Returns one matrix row for each row of the table, or of a mask. It ignores columns that the model does not use.
 
     Raises:
         JobFailedError: columns of the model are missing.
@@ -34,10 +35,12 @@ def encode_frame(schema: FeatureSchema, frame: pl.DataFrame) -> Matrix:
     if missing := [feature.name for feature in schema.features if feature.name not in frame.columns]:
         names = ", ".join(f"'{name}'" for name in missing[:20])
         raise JobFailedError(f"The files lack {len(missing)} of the columns that the model uses: {names}.")
-    matrix = np.empty((frame.height, len(schema.columns)), dtype=np.float32)
+    height = frame.height if rows is None else int(rows.sum())
+    matrix = np.empty((height, len(schema.columns)), dtype=np.float32)
     start = 0
     for feature in schema.features:
-        for column in _encode(feature, frame[feature.name]):
+        series = frame[feature.name]
+        for column in _encode(feature, series if rows is None else series.filter(pl.Series(rows))):
             matrix[:, start] = column
             start += 1
     return matrix

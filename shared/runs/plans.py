@@ -2,7 +2,7 @@
 
 Below ``temporary/spaces/<space>/runs/<work id>/``, which S3 empties after a month, are ``plan.json``, the tasks
 (``tasks.json`` for functions, ``tasks/<n>.json`` for the machines of a job) and ``parts/``: the output of each finished
-part, until all of it is published.
+part, until all of it is published. ``customers/`` has the customers of its rows, where the output does not.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from shared.models.run import RunPart, RunPlan, RunTask
+from shared.models.run import PARTS, RunPart, RunPlan, RunTask
 from shared.runs.inputs import RunInputs
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 # Records of a part, each of which becomes one file of the output.
 PART_ROWS = 250_000
+# The folder of the customers of finished parts.
+CUSTOMERS = "customers"
 # How long a restart finds the finished parts. S3 keeps them for some days more.
 KEPT = timedelta(days=21)
-# The folder of parts that the engine has finished.
-PARTS = "parts"
 _TASKS = TypeAdapter(list[RunTask])
 
 
@@ -94,12 +94,9 @@ class Plans:
         keys = (each["Key"] for page in pages for each in page.get("Contents", []))
         return {key.removeprefix(prefix).partition("/")[0] for key in keys}
 
-    def part_key(self, space_id: str, work_id: str, number: int, stage: str = PARTS) -> str:
-        """Returns the key of a part's output before it is published.
-
-        ``stage`` is a folder: that of the engine, or of a step that works on its parts once more.
-        """
-        return f"{self.folder(space_id, work_id)}{stage}/{part_file(number)}"
+    def part_key(self, space_id: str, work_id: str, number: int, folder: str = PARTS) -> str:
+        """Returns the key of what a folder has of a part before it is published."""
+        return f"{self.folder(space_id, work_id)}{folder}/{part_file(number)}"
 
     def _put(self, key: str, content: bytes) -> None:
         self._s3.put_object(Bucket=self.bucket, Key=key, Body=content, ContentType="application/json")

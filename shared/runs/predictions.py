@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from shared.models.client_key import CLIENT_KEY_CHARACTERS, ClientKeyRule
 from shared.models.run import PredictionSettings
 from shared.propensity.tables import encode_frame, unread_rows
 from shared.runs.work import Batch, BatchOutcome, Refusal
@@ -47,7 +48,8 @@ class PredictionWork:
     def work(self, batch: Batch) -> BatchOutcome:
         """Returns the scores of all rows but those with a value that the model can't read."""
         checkpoint = self._scorer.checkpoint
-        rows, matrix = batch.rows, encode_frame(checkpoint.features, batch.rows)
+        rows, records = batch.rows, batch.records
+        matrix = encode_frame(checkpoint.features, rows)
         unread = unread_rows(checkpoint.features, rows, matrix)
         refused = [
             Refusal(row, f"the value of '{feature.name}' must be {feature.expected}, or missing", feature.name)
@@ -56,20 +58,22 @@ class PredictionWork:
         if refused:
             kept = np.ones(len(matrix), dtype=np.bool_)
             kept[list(unread)] = False
-            rows, matrix = rows.filter(pl.Series(kept)), matrix[kept]
+            rows, records, matrix = rows.filter(pl.Series(kept)), records.filter(pl.Series(kept)), matrix[kept]
         probabilities = self._scorer.probabilities(matrix) if len(matrix) else np.empty(0)
         is_positive = pl.Series(probabilities >= checkpoint.threshold, dtype=pl.Boolean)
         positive, negative = (pl.lit(label) for label in (checkpoint.positive_label, checkpoint.negative_label))
+        keys = _client_keys(rows, self._settings.key_columns)
         table = pl.DataFrame(
             {
-                "client_key": _client_keys(rows, self._settings.key_columns),
+                "client_key": keys,
                 "probability": probabilities,
                 "label": pl.select(pl.when(is_positive).then(positive).otherwise(negative)).to_series(),
                 **self._explanations(matrix),
             },
             schema=SCHEMA,
         )
-        return BatchOutcome(table, refused)
+        customers = pl.DataFrame({"customer": comparable(keys, self._settings.client_key), "record": records})
+        return BatchOutcome(table, refused, customers=customers)
 
     def _explanations(self, matrix: "Matrix") -> dict[str, pl.Series]:
         if not self._settings.contributions:
@@ -94,3 +98,26 @@ def _client_keys(rows: pl.DataFrame, columns: Sequence[str]) -> pl.Series:
     if not texts or not rows.height:
         return pl.Series([None] * rows.height, dtype=pl.String)
     return rows.select(pl.coalesce(texts).alias("client_key")).to_series()
+
+
+def comparable(keys: pl.Series, rule: ClientKeyRule) -> pl.Series:
+    """Returns the form of keys in which the rule compares them; the key itself where it names nobody by the rule.
+
+    It is ``rule.key_of``, by columns where a key is of plain letters and signs.
+    """
+    key = pl.col("key")
+    form = key
+    if keys.str.contains(".", literal=True).any():
+        form = form.str.replace(r"^([+-]?[0-9]+)\.0+$", "${1}")
+    if rule.ignore_case:
+        form = form.str.to_lowercase()
+    if rule.ignore_separators:
+        form = form.str.replace_all("[^A-Za-z0-9]", "")
+    if rule.ignore_leading_zeros:
+        form = pl.when(form.str.contains("^0+$")).then(pl.lit("0")).otherwise(form.str.strip_chars_start("0"))
+    names_nobody = (form == "") | (form.str.len_bytes() > CLIENT_KEY_CHARACTERS)
+    frame = keys.alias("key").to_frame()
+    found = frame.select(form=pl.when(names_nobody).then(key).otherwise(form), is_other=key.str.contains("[^!-~]"))
+    places = found["is_other"].arg_true()
+    others = [rule.key_of(text) or text for text in keys.gather(places)]
+    return found["form"].scatter(places, others) if others else found["form"]

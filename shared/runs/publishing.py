@@ -11,7 +11,7 @@ from shared.errors import JobFailedError, LimitReachedError, NotFoundError
 from shared.models.connector import Connector
 from shared.models.run import MANIFEST_FILE, Manifest, ManifestFile, PartResult, Run, RunOutput
 from shared.runs.folders import first_in_the_way
-from shared.runs.plans import PARTS, Plans, part_file
+from shared.runs.plans import Plans, part_file
 from shared.runs.store import Runs
 from shared.space_binding import BoundThreads
 from shared.space_usage.storage import StorageUsages
@@ -63,9 +63,9 @@ class Publisher:
         run: Run,
         results: Sequence[PartResult],
         columns: Mapping[str, str],
-        stage: str = PARTS,
+        duplicates: int | None,
     ) -> None:
-        """Copies the parts of a stage after ``begin``, then writes the manifest. Safe to repeat.
+        """Copies the parts from their folders after ``begin``, then writes the manifest. Safe to repeat.
 
         Raises JobFailedError if the connector is gone, the storage of the space has no room, or the run has ended.
         """
@@ -75,7 +75,7 @@ class Publisher:
         self._reserve(space_id, results)
 
         def copy(result: PartResult) -> None:
-            source = self._plans.part_key(space_id, run.work_id, result.number, stage)
+            source = self._plans.part_key(space_id, run.work_id, result.number, result.folder)
             self._s3.copy_object(
                 Bucket=storage.bucket,
                 Key=storage.key(f"{folder}{part_file(result.number)}"),
@@ -92,6 +92,7 @@ class Publisher:
             columns=dict(columns),
             rows=sum(result.rows_written for result in results),
             rows_refused=sum(sum(result.refused.values()) for result in results),
+            duplicates=duplicates,
             files=[
                 ManifestFile(file=part_file(each.number), rows=each.rows_written, size_bytes=each.size_bytes)
                 for each in results

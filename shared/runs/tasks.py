@@ -17,9 +17,9 @@ from shared.files.formats import FileFormat
 from shared.files.readers import NO_OPTIONS, opened
 from shared.files.sources import RECORD, Source
 from shared.models.reading import WarningCode
-from shared.models.run import SHOWN_REFUSED_ROWS, PartResult, RowRefusal, RunPart, RunPlan, RunTask
+from shared.models.run import PARTS, SHOWN_REFUSED_ROWS, PartResult, RowRefusal, RunPart, RunPlan, RunTask
 from shared.observability import logger
-from shared.runs.plans import Plans
+from shared.runs.plans import CUSTOMERS, Plans
 from shared.runs.store import Runs
 from shared.runs.work import Batch, PartWork, Refusal
 from shared.scratch import scratch_folder
@@ -38,6 +38,7 @@ class _OpenPart:
 
     part: RunPart
     tables: list[pl.DataFrame] = field(default_factory=list)
+    customers: list[pl.DataFrame] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
     refused_rows: list[RowRefusal] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -138,6 +139,8 @@ class TaskWorker:
         part.rows_read += rows.height
         part.tables.append(outcome.table)
         part.counts.update(outcome.counts)
+        if outcome.customers is not None:
+            part.customers.append(outcome.customers)
         self._refuse(part, batch, outcome.refused, source)
 
     def _refuse(self, part: _OpenPart, batch: Batch, refused: Sequence[Refusal], source: Source) -> None:
@@ -150,14 +153,9 @@ class TaskWorker:
     def _finish(self, part: _OpenPart, work: PartWork, folder: Path) -> None:
         space_id, work_id, number = self._plan.space_id, self._plan.work_id, part.part.number
         table = pl.concat([work.schema.to_frame(), *part.tables]) if part.tables else work.schema.to_frame()
-        path = folder / "output.parquet"
-        table.write_parquet(path, compression="zstd", statistics=True)
-        size_bytes = path.stat().st_size
-        with path.open("rb") as content:
-            self._s3.put_object(
-                Bucket=self._plans.bucket, Key=self._plans.part_key(space_id, work_id, number), Body=content
-            )
-        path.unlink()
+        if part.customers:
+            self._keep(pl.concat(part.customers), number, CUSTOMERS, folder)
+        size_bytes = self._keep(table, number, PARTS, folder)
         result = PartResult(
             number=number,
             rows_read=part.rows_read + part.refused[_LEFT_OUT],
@@ -170,6 +168,17 @@ class TaskWorker:
         )
         self._runs.record(space_id, work_id, result)
         logger.info("a part is finished", extra={"part": number, "rows": part.rows_read, "seconds": result.seconds})
+
+    def _keep(self, table: pl.DataFrame, number: int, folder: str, scratch: Path) -> int:
+        """Stores what a folder has of a part. Returns its size."""
+        path = scratch / "output.parquet"
+        table.write_parquet(path, compression="zstd", statistics=True)
+        size_bytes = path.stat().st_size
+        key = self._plans.part_key(self._plan.space_id, self._plan.work_id, number, folder)
+        with path.open("rb") as content:
+            self._s3.put_object(Bucket=self._plans.bucket, Key=key, Body=content)
+        path.unlink()
+        return size_bytes
 
     def _is_over(self) -> bool:
         """Returns whether the parts that are left are of no use."""

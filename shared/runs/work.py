@@ -47,11 +47,13 @@ class BatchOutcome:
     """The result of a batch.
 
     ``table`` has the columns of the work's ``schema``, and one row for each row that was not refused, in their order.
-    ``counts`` are numbers to add up over all batches of the run, such as offers by action.
+    ``counts`` are numbers to add up over all batches of the run, such as offers by action. ``customers`` has
+    ``customer``, in a form that can be compared, and ``record`` for each row of the table, if the table lacks them.
     """
 
     table: pl.DataFrame
     refused: Sequence[Refusal] = ()
+    customers: pl.DataFrame | None = None
     counts: Mapping[str, float] = field(default_factory=dict)
 
 

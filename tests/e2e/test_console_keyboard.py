@@ -153,6 +153,22 @@ def test_a_what_if_is_decided_for_a_whole_file(page: Page, keyboard: Keyboard, p
     expect(page.get_by_role("heading", name="What-if run", level=1)).to_be_visible()
     expect(page.get_by_role("region", name="Capacity")).to_contain_text("50", timeout=JOB_SECONDS * 1000)
     expect(page.get_by_text("expected acceptances").first).to_be_visible()
+    # The same customers with other settings, beside this run.
+    keyboard.press(page.get_by_role("link", name="What if?"))
+    expect(page.get_by_label("At most", exact=True)).to_have_value("50")
+    keyboard.write(page.get_by_label("At most", exact=True), "20")
+    keyboard.write(page.get_by_label("very high", exact=True), "3")
+    offers = page.get_by_role("group", name="Offers that are otherwise")
+    keyboard.press(offers.get_by_role("button", name="Add"))
+    keyboard.choose(offers.get_by_label("Priority"), "very high")
+    keyboard.press(page.get_by_role("button", name="Ask what would be"))
+    difference = page.get_by_role("region", name="Beside the other run")
+    expect(difference).to_contain_text("-30", timeout=JOB_SECONDS * 1000)
+    expect(difference.locator(".pair").first).to_be_visible()
+    changed = page.get_by_role("region", name="What was otherwise")
+    expect(changed).to_contain_text("very high: 3")
+    expect(changed.get_by_role("row").filter(has_text="priority")).to_contain_text("very high")
+    keep_picture(page, f"what-if-{width(page)}")
 
 
 @pytest.mark.row("UI-4")
@@ -186,3 +202,44 @@ def test_a_key_is_made_and_revoked(page: Page, keyboard: Keyboard, place: Traini
     keyboard.press(page.get_by_role("button", name="Make the key"))
     keyboard.press(row(page, name).get_by_role("button", name="Revoke"))
     expect(row(page, name)).to_contain_text("revoked")
+    # Its button is gone. The focus stays in the table.
+    expect(page.get_by_role("region", name="Keys")).to_be_focused()
+
+
+@pytest.mark.row("UI-5")
+def test_an_owner_sets_limits_rules_an_experiment_and_a_gate(
+    page: Page, keyboard: Keyboard, place: TrainingSpace
+) -> None:
+    limit, days, share = (str(width(page) + each) for each in (0, 1, 2))
+    keyboard.open("Limits", "Operations")
+    keyboard.write(page.get_by_label("Calls a minute").first, limit)
+    keyboard.press(page.get_by_role("button", name="Save"))
+    expect(page.get_by_text("Saved. They hold from the next call on.")).to_be_visible()
+    keyboard.open("Policy", "Decisions")
+    keyboard.write(page.get_by_label("rejected it"), days)
+    # Another part of the form is drawn anew, and the typed number stays.
+    contacts = page.get_by_role("group", name="Limits of contacts with one customer")
+    keyboard.press(contacts.get_by_role("button", name="Add"))
+    keyboard.press(contacts.get_by_role("button", name="Remove"))
+    keyboard.press(page.get_by_role("button", name="Save"))
+    expect(page.get_by_text("Saved. The next decision follows it.")).to_be_visible()
+    keyboard.open("Experiment", "Decisions")
+    keyboard.press(page.get_by_role("button", name="Add"))
+    arms = page.get_by_role("group", name="Arms")
+    keyboard.write(arms.get_by_label("Name").last, f"Arm {share}")
+    for number in range(arms.get_by_label("Share in %").count()):
+        keyboard.write(arms.get_by_label("Share in %").nth(number), "50" if number or width(page) > 1000 else "100")
+    keyboard.press(page.get_by_role("button", name="Save"))
+    expect(row(page, f"Arm {share}")).to_be_visible()
+    keyboard.open("In use", "Models")
+    keyboard.press(page.get_by_role("button", name="Change its gate").first)
+    dialog = page.get_by_role("dialog")
+    if not dialog.get_by_label("Value").count():
+        keyboard.press(dialog.get_by_role("button", name="Add"))
+    keyboard.write(dialog.get_by_label("Value"), "0.5")
+    keyboard.press(dialog.get_by_role("button", name="Save"))
+    expect(page.get_by_text("Saved. It holds for the next promotion.")).to_be_visible()
+    page.keyboard.press("Escape")
+    api = place.api
+    assert str(api.get(f"/spaces/{api.space_id}/limits")["space"]["requests_per_minute"]) == limit
+    assert str(api.get("/insights/policy")["suppression_days"]["rejected"]) == days

@@ -1,5 +1,6 @@
 """An emulated AWS in this process, with workers of our app and a boundary between them that injects faults."""
 
+import functools
 import os
 import tempfile
 import threading
@@ -23,7 +24,12 @@ from tests.faults.boundary import Boundary
 from tests.fixtures.aws import REGION, create_all, settings_for
 from tests.fixtures.grants import watched
 from tests.fixtures.identity import Issuer
-from tests.fixtures.moto import copy_items_when_they_change, look_attribute_values_up_directly, refuse_reversed_ranges
+from tests.fixtures.moto import (
+    copy_items_when_they_change,
+    look_attribute_values_up_directly,
+    make_once,
+    query_one_partition,
+)
 from tests.fixtures.upstream import FakeUpstream, served
 
 CLIENTS = ("dynamodb", "s3", "step_functions", "sagemaker", "ssm")
@@ -75,19 +81,25 @@ class EmulatedPlatform:
         return client
 
 
+@functools.cache
+def _session() -> boto3.Session:
+    """Returns one for all platforms: to read the descriptions of AWS's services takes a second."""
+    return boto3.Session()
+
+
 @contextmanager
 def emulated_platform(seed: int) -> Iterator[EmulatedPlatform]:
     """Starts an empty platform and stops it after the block."""
     look_attribute_values_up_directly()
     copy_items_when_they_change()
-    refuse_reversed_ranges()
+    query_one_partition()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         environment = {name: value for name, value in os.environ.items() if name != "AWS_ENDPOINT_URL"}
         stack.enter_context(patch.dict(os.environ, environment | ENVIRONMENT, clear=True))
         stack.enter_context(mock_aws())
-        stack.enter_context(patch.object(boto3, "DEFAULT_SESSION", boto3.Session()))
-        create_all(boto3.client)
+        stack.enter_context(patch.object(boto3, "DEFAULT_SESSION", _session()))
+        make_once(lambda: create_all(boto3.client))
         issuer = Issuer(folder)
         upstream = stack.enter_context(served(FakeUpstream()))
         boundary = Boundary(seed)

@@ -137,9 +137,10 @@ def late_uploads(platform: EmulatedPlatform, seed: int) -> Outcome:
         with platform.boundary.failing(*WITHOUT_KILLS, rate=0.1), suppress(JobFailedError, *OWN_FAILURES):
             step()
         step()
-        # A message of a failed event comes again and has the files scanned.
-        if not waiting and lab.running(connector_id) is None and (left := worker.catalog.pending(*where)):
-            broken.append(f"{sorted(left)} wait for a scan, which has not started")
+        # A message of a failed event comes again and has the files scanned. No file arrives between these reads.
+        with busy:
+            if not waiting and lab.running(connector_id) is None and (left := worker.catalog.pending(*where)):
+                broken.append(f"{sorted(left)} wait for a scan, which has not started")
     with busy:
         lab.deliver(*waiting)
         return f"{arrived} files arrived", broken + problems_afterwards(platform, worker, dice)

@@ -5,6 +5,7 @@ Both have functions of their own, as in AWS, and take turns: the scenario measur
 """
 
 import io
+import itertools
 import json
 import random
 import statistics
@@ -42,8 +43,8 @@ EXPECTED = {
 }
 
 
-def neighbour(platform: EmulatedPlatform, seed: int) -> Outcome:
-    """Measures a tenant's requests alone, and then beside a tenant who floods the service."""
+def neighbour(platform: EmulatedPlatform, seed: int, rounds: int = ROUNDS) -> Outcome:
+    """Measures a tenant's requests alone, and then beside a tenant who floods the service in so many rounds."""
     server = platform.upstream
     server.script = partial(_answer, server)
     more = {"default_cluster_url": server.url, "upstream_timeout_seconds": 0.5}
@@ -56,13 +57,13 @@ def neighbour(platform: EmulatedPlatform, seed: int) -> Outcome:
         receiver = stack.enter_context(received(Receiver()))
         loud = _Loud(platform, own, seeded(seed))
         endpoint = quiet.client.post("/webhook-endpoints", json={"url": receiver.url}).json()["id"]
-        alone = [seconds for _ in range(ROUNDS // 2) for seconds in quiet.work()]
+        alone = [seconds for _ in range(rounds // 2) for seconds in quiet.work()]
         beside: list[float] = []
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             loud.attack()
             beside += quiet.work()
         # Half before and half after, because the speed of a machine drifts.
-        alone += [seconds for _ in range(ROUNDS // 2) for seconds in quiet.work()]
+        alone += [seconds for _ in range(rounds // 2) for seconds in quiet.work()]
         quiet.client.post(f"/webhook-endpoints/{endpoint}/test").raise_for_status()
         problems = [*loud.problems, *quiet.problems, *_poisoned_batches(worker, queue, receiver)]
     problems += problems_afterwards(platform, worker, seeded(seed))
@@ -142,13 +143,15 @@ class _Loud:
     def __post_init__(self) -> None:
         self._worker = self.platform.worker()
         self._client = _Tenant(self.platform, "loud", self._worker).client
-        self._attacks: list[Callable[[], None]] = [
+        attacks: list[Callable[[], None]] = [
             self._bad_tokens, self._strange_ids, self._bad_bodies, self._bad_requests_to_the_shared_server,
             self._long_requests_to_the_shared_server, self._own_cluster,
         ]  # fmt: skip
+        self.dice.shuffle(attacks)
+        self._attacks = itertools.cycle(attacks)
 
     def attack(self) -> None:
-        self.dice.choice(self._attacks)()
+        next(self._attacks)()
 
     def _send(self, method: str, path: str, body: Any = None) -> None:
         """Sends a request whose response may be any but a failure of ours."""

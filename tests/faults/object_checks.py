@@ -47,7 +47,7 @@ def owners(items: StoredItems) -> Problems:
 
 
 def jobs(items: StoredItems) -> Problems:
-    """Finds objects of jobs that nothing needs: of ended trainings without a model, saved models, and unknown jobs."""
+    """Finds objects of jobs that nothing needs: of jobs that ended without a result, saved models, and unknown jobs."""
     for key in items.objects:
         if found := JOBS.match(key):
             record = _record(items, found["space"], found["kind"], found["id"])
@@ -58,10 +58,22 @@ def jobs(items: StoredItems) -> Problems:
                     yield f"{key} remains of a training without a model"
                 elif found["rest"].startswith("checkpoints/"):
                     yield f"{key} remains of a training that has ended"
+            elif found["kind"] == "evaluation" and _needs_nothing(record, found["rest"]):
+                yield f"{key} remains of an evaluation that has ended"
     stored = {*items.objects}
     for _, sk, item in items.under("training"):
         if _is_over(item) and not item["checkpoint_ids"]:
             yield from (f"the pins {key} remain of the training {sk}" for key in item["pins"].values() if key in stored)
+    for _, sk, item in items.under("evaluation"):
+        if _needs_nothing(item, ""):
+            left = (key for key in item.get("pins", {}).values() if key in stored)
+            yield from (f"the pins {key} remain of the evaluation {sk}" for key in left)
+
+
+def _needs_nothing(evaluation: Item, rest: str) -> bool:
+    """Returns whether an evaluation has ended, and does not need an object: its result does if there is one."""
+    status = evaluation.get("result", {}).get("status")
+    return status in FINAL and not (status == "succeeded" and rest.startswith("output/"))
 
 
 def _record(items: StoredItems, space_id: str, kind: str, entity_id: str) -> Item | None:

@@ -72,7 +72,11 @@ function Frame({ page }) {
   useEffect(() => setOpen(false), [page.parts.join("/")]);
   useEffect(() => {
     setModule(null);
-    import(`./pages/${name}.js`).then((loaded) => setModule({ name, View: loaded.default }), setFailed);
+    setFailed(null);
+    import(`./pages/${name}.js`).then(
+      (loaded) => setModule({ name, View: loaded.default }),
+      () => setFailed(new Error("This page could not be loaded. Check the connection, and reload it in the browser: there may be a new version of the console.")),
+    );
   }, [name]);
   const choose = (event) => go([name], { space: event.target.value });
   const isStrange = page.space && !session.me.spaces.some((one) => one.id === page.space);

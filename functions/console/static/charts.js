@@ -20,17 +20,19 @@ export function Lines({ series, x, y, caption, height = 260, range, time = false
       const style = getComputedStyle(document.documentElement);
       const colours = COLOURS[matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"];
       const [text, line] = ["--quiet", "--line"].map((name) => resolved(style, name));
-      const axis = (label) => ({ ...(label ? { label, labelSize: 22 } : {}), stroke: text, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 } });
+      const axis = (label) => ({ label, labelSize: 22, stroke: text, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 } });
       const options = {
         width: frame.current.clientWidth,
         height,
         scales: { x: { time, ...(range ? { range } : {}) }, ...(range ? { y: { range } } : {}) },
-        axes: [axis(x), axis(y)],
+        // The numbers of the vertical axis get the room that they need.
+        axes: [axis(x), { ...axis(y), values: (_, ticks) => ticks.map((tick) => figure(tick)), size: (_, values) => 16 + 7 * Math.max(4, ...(values || []).map((value) => value.length)) }],
         legend: { show: series.length > 1 || !time },
         ...(time ? { tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC") } : {}),
         series: [
-          { label: x },
-          ...series.map((one, index) => ({ label: one.name, stroke: colours[index % colours.length], width: 2, spanGaps: true, dash: one.dash, points: { show: one.marks || one.points.filter(([, value]) => value !== null).length < 3 } })),
+          // The legend has values while the mouse is on the chart.
+          { label: x, ...(time ? {} : { value: legend }) },
+          ...series.map((one, index) => ({ label: one.name, value: legend, stroke: colours[index % colours.length], width: 2, spanGaps: true, dash: one.dash, points: { show: one.marks || one.points.filter(([, value]) => value !== null).length < 3 } })),
         ],
       };
       plot = new uPlot(options, uPlot.join(series.map((one) => table(one.points))), frame.current);
@@ -45,6 +47,8 @@ export function Lines({ series, x, y, caption, height = 260, range, time = false
   }, [JSON.stringify(series)]);
   return html`<figure class="chart"><div ref=${frame}></div><figcaption>${caption}</figcaption></figure>`;
 }
+
+const legend = (_, value) => (value === null || value === undefined ? "" : figure(value));
 
 // The colour of a variable, in a form that a canvas knows: light-dark() is one for style sheets only.
 function resolved(style, name) {

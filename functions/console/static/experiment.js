@@ -34,6 +34,9 @@ function Uplift({ uplift }) {
     <${Table} label="Uplift" columns=${columns} rows=${uplift.arms} keyOf=${(one) => one.arm} empty="No experiment runs. Begin one below: a control arm without offers shows what offers add." /><//>`;
 }
 
+const sameArms = (one, other) => JSON.stringify(one.map(shareOf)) === JSON.stringify(other.map(shareOf));
+const shareOf = ({ name, percentage, control, checkpoint }) => [name, Number(percentage), Boolean(control), checkpoint || null];
+
 function Arms({ experiment, aliases, onDone }) {
   const [arms, setArms] = useState(experiment.arms);
   const sum = arms.reduce((total, arm) => total + Number(arm.percentage || 0), 0);
@@ -42,13 +45,13 @@ function Arms({ experiment, aliases, onDone }) {
     onDone();
   };
   return html`<${Card} title="Arms"><p class="quiet">Other arms begin a new experiment. No arm ends it.</p>
-    <${Form} submit=${submit} button="Save"><${Rows} label="Arms" rows=${arms} setRows=${setArms} blank=${{ name: "", percentage: Math.max(0, 100 - sum), control: false }}>${(arm, change) => html`
+    <${Form} submit=${submit} button="Save" confirm=${() => experiment.arms.length > 0 && !sameArms(arms, experiment.arms) && "Other arms end this experiment and begin a new one, whose results count from zero. Save them?"}><${Rows} label="Arms" rows=${arms} setRows=${setArms} blank=${{ name: "", percentage: Math.max(0, 100 - sum), control: false }}>${(arm, change) => html`
         <${Field} label="Name"><input required value=${arm.name} onInput=${(event) => change({ name: event.target.value })} /><//>
         <${Field} label="Share in %"><input type="number" min="0.01" max="100" step="0.01" required value=${arm.percentage} onInput=${(event) => change({ percentage: event.target.value })} /><//>
         <${Field} label="Decides"><select value=${arm.control ? "control" : arm.checkpoint || ""} onChange=${({ target }) => change(target.value === "control" ? { control: true, checkpoint: null } : { control: false, checkpoint: target.value || null })}>
           <option value="">as usual</option><option value="control">without offers (control)</option>
           ${[...new Set([...aliases, ...(arm.checkpoint ? [arm.checkpoint] : [])])].map((one) => html`<option value=${one}>by the model ${one}</option>`)}</select><//>`}<//>
       <p class=${arms.length && sum !== 100 ? "note" : "quiet"}>The shares add up to ${figure(sum)} %.</p>
-      <label class="check"><input type="checkbox" name="explore" checked=${experiment.explore} /> Try new offers: draw the propensity of offers without a model</label><//>
+      <label class="check"><input type="checkbox" name="explore" defaultChecked=${experiment.explore} /> Try new offers: draw the propensity of offers without a model</label><//>
     ${experiment.updated_at && html`<p class="quiet">Changed ${when(experiment.updated_at)}.</p>`}<//>`;
 }

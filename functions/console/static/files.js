@@ -94,11 +94,11 @@ export const ReadOptions = ({ options = {}, submit, button }) =>
     <div class="row">
       ${EXPLAINED.map(
         ([name, label, hint]) => html`<${Field} label=${label} hint=${hint}>
-          <input name=${name} value=${(options || {})[name] === "\t" ? "tab" : (options || {})[name] ?? ""} inputmode=${name === "skip_lines" ? "numeric" : undefined} /><//>`,
+          <input name=${name} defaultValue=${(options || {})[name] === "\t" ? "tab" : (options || {})[name] ?? ""} inputmode=${name === "skip_lines" ? "numeric" : undefined} /><//>`,
       )}
       <${Field} label="First row">
         <select name="header" value=${options?.header === undefined || options?.header === null ? "" : String(options.header)}>
-          <option value="">found out</option><option value="true">names of columns</option><option value="false">already data</option>
+          <option value="">automatic</option><option value="true">names of columns</option><option value="false">already data</option>
         </select><//>
     </div>
   <//>`;
@@ -119,7 +119,7 @@ export const Warnings = ({ warnings, count }) =>
 
 export const FirstRows = ({ preview }) =>
   html`<div class="as-read"><${Table} label="First rows as they are read" keyOf=${(row) => preview.rows.indexOf(row)}
-    columns=${preview.columns.map((column, index) => ({ name: html`${column.name}<small>${column.type}</small>`, cell: (row) => (row[index] === null ? html`<span class="quiet">null</span>` : String(row[index])) }))}
+    columns=${preview.columns.map((column, index) => ({ label: column.name, name: html`${column.name}<small>${column.type}</small>`, cell: (row) => (row[index] === null ? html`<span class="quiet">null</span>` : String(row[index])) }))}
     rows=${preview.rows} /></div>`;
 
 export const previewOf = (connectorId, file, options) =>

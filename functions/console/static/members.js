@@ -69,11 +69,13 @@ function Rights({ member, name, save, onClose }) {
     await save({ ...(owner === member.is_owner ? {} : { is_owner: owner }), permissions: chosen(PERMISSIONS), privileges: chosen(Object.keys(PRIVILEGES)) });
     setDone(true);
   };
+  // Such as "data-models:create": create data models.
+  const right = (key) => key.split(":").reverse().join(" ").replace("-", " ");
   const check = (key, text, on) => html`<label class="check"><input type="checkbox" name=${key} checked=${on} /> ${text}</label>`;
   return html`<${Dialog} title=${`Rights of ${name}`} onClose=${onClose}>${done
     ? html`<p class="done">Saved. They hold within ten seconds.</p>`
     : html`<${Form} submit=${submit} button="Save">
         ${check("is_owner", "Owner of the space, who may do everything", member.is_owner)}
         <fieldset><legend>What reaches customers</legend>${Object.entries(PRIVILEGES).map(([key, text]) => check(key, text, member.privileges.includes(key)))}</fieldset>
-        <fieldset><legend>Models</legend><div class="fields">${PERMISSIONS.map((key) => check(key, key, member.permissions.includes(key)))}</div></fieldset><//>`}<//>`;
+        <fieldset><legend>Models</legend><div class="fields">${PERMISSIONS.map((key) => check(key, right(key), member.permissions.includes(key)))}</div></fieldset><//>`}<//>`;
 }

@@ -2,9 +2,9 @@
 
 import { useState } from "preact/hooks";
 import { all, get, path, post, put } from "./api.js";
-import { Button, Card, Field, figure, Form, html, Interval, Loaded, Page, percent, Status, Table, useLoad, when } from "./view.js";
+import { Button, Card, Field, figure, Form, html, Interval, Loaded, Page, percent, Status, Table, useLoad, when, words } from "./view.js";
 
-const PRIORITIES = ["very_low", "low", "medium", "high", "very_high"];
+export const PRIORITIES = ["very_low", "low", "medium", "high", "very_high"];
 const STATES = ["draft", "active", "inactive", "archived"];
 
 // What the newest run for real has used of its capacities, by action or channel.
@@ -39,16 +39,16 @@ export function Offers() {
     { name: "State", cell: (one) => html`<${Status} value=${one.status} />` },
     { name: "Group", cell: (one) => one.groupName || "–" },
     { name: "Channel", cell: (one) => one.channel || "any" },
-    { name: "Priority", cell: (one) => one.priority.replace("_", " ") },
+    { name: "Priority", cell: (one) => words(one.priority) },
     { name: "Model", cell: (one) => one.model_id || "acceptance rate" },
-    { name: "From / to", cell: (one) => `${when(one.start_date)} / ${when(one.end_date)}` },
+    { name: "Dates", cell: (one) => [one.start_date && `from ${when(one.start_date)}`, one.end_date && `to ${when(one.end_date)}`].filter(Boolean).join(" ") || "always" },
     { name: "Conditions", cell: (one) => (one.conditions.length ? html`<code>${one.conditions.join(" and ")}</code>` : "–") },
     { name: "Accepted", cell: (one) => html`<${Rate} rate=${one.acceptance} />` },
     { name: "Capacity", numeric: true, cell: (one) => (one.capacity ? html`<a href=${`#/decisions/runs/${one.capacity.run}`}>${figure(one.capacity.offers)} of ${figure(one.capacity.capacity)}</a>${!one.capacity.action_id ? html`<small>on ${one.capacity.channel}</small>` : ""}` : "–") },
     { name: "", cell: (one) => html`<${Button} kind="small" task=${toggle(one)}>${one.status === "active" ? "Stop" : "Activate"}<//>` },
   ];
   return html`<${Loaded} state=${state}>${({ rows, groups }) => html`
-    <${Card} title="Offers"><${Table} label="Offers" columns=${columns} rows=${rows} empty="No offer yet. Make one below." /><//>
+    <${Card} title="Offers"><${Table} label="Offers" columns=${columns} rows=${rows} empty="No offer yet. Make one below: decisions then choose among the active offers." /><//>
     <details class="card"><summary>New offer</summary><${OfferForm} groups=${groups} button="Make the offer" offer=${{ priority: "medium", status: "active", conditions: [] }}
       submit=${async (body, form) => { await post("/actions", { ...body, type: "offer" }); form.reset(); setRound(round + 1); }} /></details>`}<//>`;
 }
@@ -103,18 +103,19 @@ function OfferForm({ offer, groups, button, submit }) {
       form,
     );
   };
-  return html`<${Form} submit=${send} button=${button}><div class="row">
-      <${Field} label="Name"><input name="name" required value=${offer.name} /><//>
-      <${Field} label="Description"><input name="description" required value=${offer.description} /><//>
+  return html`<${Loaded} state=${aliases}>${() => html`<${Form} submit=${send} button=${button}><div class="row">
+      <${Field} label="Name"><input name="name" required defaultValue=${offer.name} /><//>
+      <${Field} label="Description"><input name="description" required defaultValue=${offer.description} /><//></div>
+    <div class="fields">
       <${Field} label="State"><select name="status" value=${offer.status}>${STATES.map((one) => html`<option value=${one}>${one}</option>`)}</select><//>
-      <${Field} label="Channel"><input name="channel" placeholder="email" value=${offer.channel} /><//>
-      <${Field} label="Priority"><select name="priority" value=${offer.priority}>${PRIORITIES.map((one) => html`<option value=${one}>${one.replace("_", " ")}</option>`)}</select><//>
-      <${Field} label="Model"><select name="model_id" value=${offer.model_id || ""} key=${models.join()}><option value="">acceptance rate</option>${models.map((one) => html`<option value=${one}>${one}</option>`)}</select><//>
+      <${Field} label="Channel"><input name="channel" placeholder="email" defaultValue=${offer.channel} /><//>
+      <${Field} label="Priority"><select name="priority" value=${offer.priority}>${PRIORITIES.map((one) => html`<option value=${one}>${words(one)}</option>`)}</select><//>
+      <${Field} label="Model"><select name="model_id" value=${offer.model_id || ""}><option value="">acceptance rate</option>${models.map((one) => html`<option value=${one}>${one}</option>`)}</select><//>
       <${Field} label="Group"><select name="group" value=${offer.group || ""}><option value="">none</option>${groups.map((one) => html`<option value=${one.id}>${one.name}</option>`)}</select><//>
       <${Field} label="Or a new group"><input name="new_group" /><//>
-      <${Field} label="From"><input type="date" name="start_date" value=${offer.start_date?.slice(0, 10)} /><//>
-      <${Field} label="To, that day included"><input type="date" name="end_date" value=${offer.end_date?.slice(0, 10)} /><//>
-      <${Field} label="Worth, if accepted"><input name="amount" inputmode="decimal" value=${offer.value?.amount} /><//>
-      <${Field} label="Currency" hint="that of the policy"><input name="currency" maxlength="3" placeholder="EUR" value=${offer.value?.currency} /><//></div>
-    <${Field} label="Conditions, one a line" hint='such as client.age >= 18 or client.country in ["DE", "AT"]'><textarea name="conditions">${offer.conditions.join("\n")}</textarea><//><//>`;
+      <${Field} label="From"><input type="date" name="start_date" defaultValue=${offer.start_date?.slice(0, 10)} /><//>
+      <${Field} label="To, that day included"><input type="date" name="end_date" defaultValue=${offer.end_date?.slice(0, 10)} /><//>
+      <${Field} label="Worth, if accepted"><input name="amount" inputmode="decimal" defaultValue=${offer.value?.amount} /><//>
+      <${Field} label="Currency" hint="that of the policy"><input name="currency" maxlength="3" placeholder="EUR" defaultValue=${offer.value?.currency} /><//></div>
+    <${Field} label="Conditions, one a line" hint='such as client.age >= 18 or client.country in ["DE", "AT"]'><textarea name="conditions">${offer.conditions.join("\n")}</textarea><//><//>`}<//>`;
 }

@@ -3,10 +3,13 @@
 import { all, get, post } from "./api.js";
 import { scannedFiles } from "./files.js";
 import { isOwner } from "./session.js";
-import { Button, Card, Field, figure, Form, go, html, List, Loaded, Meter, Page, Status, Table, useLoad, when } from "./view.js";
+import { Button, Card, duration, Facts, Field, figure, fileName, Form, go, html, List, Loaded, Meter, Page, Status, Table, useLoad, when } from "./view.js";
 
 export const MOVING = ["pending", "queued", "running"];
 const GOES_ON = ["failed", "stopped"];
+const ENGINES = { lambda: "functions", processing: "machines of a job" };
+
+export const nameOfRun = (one) => `${when(one.created_at)}${one.dry_run ? ", what if" : ""}: ${figure(one.rows)} rows of ${(one.files || ["all files"]).join(", ")}`;
 
 // `base` is the address of the section in the console, such as ["decisions", "runs"].
 export function RunList({ kind, base, describe, empty }) {
@@ -20,7 +23,7 @@ export function RunList({ kind, base, describe, empty }) {
   return html`<${Card} title="Runs"><${List} label="Runs" load=${(after) => get(`/${kind}`, { limit: 100, after })} columns=${columns} every=${3000} isMoving=${(one) => MOVING.includes(one.status)} empty=${empty} /><//>`;
 }
 
-export function Run({ kind, base, id, title, children }) {
+export function Run({ kind, base, id, title, more, children }) {
   const state = useLoad(() => get(`/${kind}/` + encodeURIComponent(id)), [kind, id], { every: 1500, isMoving: (one) => MOVING.includes(one.status) });
   const act = (verb) => async () => {
     const answer = await post(`/${kind}/${encodeURIComponent(id)}/${verb}`);
@@ -32,12 +35,12 @@ export function Run({ kind, base, id, title, children }) {
       ${MOVING.includes(one.status) && html`<${Button} kind="danger" task=${act("stop")} confirm="Stop this run? Nothing of it is published.">Stop<//>`}
       ${GOES_ON.includes(one.status) && !one.restarted_as && html`<${Button} kind="primary" task=${act("restart")}>Go on<//>`}
       ${one.status === "succeeded" && one.dry_run === false && !one.cancelled_at && html`<${Button} kind="danger" task=${act("cancel")} confirm="Release all contacts that this run has reserved? Do not send from its files then.">Release the contacts<//>`}
-      <a class="button" href=${`#/${base.join("/")}`}>All runs</a>`} />
+      ${more?.(one)}<a class="button" href=${`#/${base.join("/")}`}>All runs</a>`} />
     ${one.error && html`<div class="problem">${one.error}</div>`}
     ${one.restarted_as && html`<p class="note">It <a href=${`#/${base.join("/")}/${one.restarted_as}`}>went on as another run</a>.</p>`}
-    <${Progress} run=${one} />
     ${one.status === "succeeded" && children(one)}
-    ${one.status === "succeeded" && one.output && html`<${Files} kind=${kind} run=${one} />`}`}<//>`;
+    ${one.status === "succeeded" && one.output && html`<${Files} kind=${kind} run=${one} />`}
+    <${Progress} run=${one} />`}<//>`;
 }
 
 function Progress({ run }) {
@@ -47,14 +50,14 @@ function Progress({ run }) {
     ["Rows read", `${figure(progress.rows_read)} of ${figure(run.rows)}`],
     ["Rows written", figure(progress.rows_written)],
     ["Rows a second", figure(progress.rows_per_second)],
-    ["Seconds left", figure(progress.seconds_left)],
-    ["Cost so far", `${progress.cost_usd.toFixed(4)} USD`],
-    ["Where it works", html`${run.engine}<small>${run.engine_reason}</small>`],
+    ...(MOVING.includes(run.status) ? [["Time left", duration(progress.seconds_left)]] : []),
+    ["Cost so far", progress.cost_usd > 0 && progress.cost_usd < 0.01 ? "less than 0.01 USD" : `${progress.cost_usd.toFixed(2)} USD`],
+    ["Where it works", html`${ENGINES[run.engine] || run.engine}<small>${run.engine_reason}</small>`],
   ];
   const refused = Object.entries(progress.refused);
   return html`<div class="grid"><${Card} title="Progress">
       ${MOVING.includes(run.status) && html`<${Meter} value=${progress.rows_read} most=${run.rows} label="Rows read" />`}
-      <${Table} label="Progress" columns=${[{ name: "Property", cell: ([name]) => name }, { name: "Value", cell: ([, value]) => value }]} rows=${facts} keyOf=${([name]) => name} /><//>
+      <${Facts} label="Progress" rows=${facts} /><//>
     <${Card} title="Refused rows">${refused.length
       ? html`<ul>${refused.map(([reason, count]) => html`<li>${figure(count)}: ${reason}</li>`)}</ul>
           <${Table} label="Refused rows" rows=${progress.refused_rows} keyOf=${(one) => progress.refused_rows.indexOf(one)}
@@ -84,7 +87,7 @@ export function NewRun({ kind, base, title, button, body, optionalOutput, field,
   return html`<details class="card"><summary>${title}</summary><${Loaded} state=${state}>${({ files, targets }) =>
     files.length && targets.length
       ? html`<${Form} submit=${submit} button=${button}><div class="row">
-          <${Field} label="Customers in"><select name="file">${files.map((one, index) => html`<option value=${index}>${one.file} (${figure(one.entry.rows)} rows, ${one.connector.name})</option>`)}</select><//>
+          <${Field} label="Customers in"><select name="file">${files.map((one, index) => html`<option value=${index}>${fileName(one)}</option>`)}</select><//>
           <${Field} label="Results to"><select name="output">${optionalOutput && html`<option value="">nowhere: only ask what would be</option>`}${targets.map((one) => html`<option value=${one.id}>${one.name}</option>`)}</select><//>
           ${field}</div>
           ${children}<//>`

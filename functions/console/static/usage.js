@@ -23,7 +23,9 @@ function filled({ data, period_start_date, period_end_date }, step) {
   return rows;
 }
 
-export function Calls({ query, nameOf }) {
+// `names` gives the name of each member: a long table keeps the widths of its first rows.
+export function Calls({ query, names }) {
+  const { nameOf, members = [] } = names.data || {};
   const filters = given(query);
   const { status, tag, ...summed } = filters;
   const days = filters.start_date && filters.end_date ? (new Date(filters.end_date) - new Date(filters.start_date)) / DAY : 30;
@@ -39,7 +41,7 @@ export function Calls({ query, nameOf }) {
     { name: "Model", cell: (one) => one.model },
     { name: "State", text: true, cell: (one) => html`<${Status} value=${one.status} />${one.error && html`<small>${one.error}</small>`}` },
     { name: "Tokens in / out", numeric: true, cell: (one) => `${figure(one.input_tokens)} / ${figure(one.output_tokens)}` },
-    { name: "ms", numeric: true, cell: (one) => figure(Math.round(one.latency_ms)) },
+    { name: "Took, ms", numeric: true, cell: (one) => figure(Math.round(one.latency_ms)) },
     { name: "User", cell: (one) => nameOf(one.user) },
   ];
   return html`<nav class="actions periods" aria-label="Periods">${PERIODS.map(([name, from, to]) => {
@@ -47,9 +49,9 @@ export function Calls({ query, nameOf }) {
       const chosen = Object.entries(dates).every(([key, value]) => query.get(key) === value);
       return html`<a class="button" aria-current=${chosen ? "true" : undefined} href=${address(["operations", "calls"], { ...others, ...dates })}>${name}</a>`;
     })}</nav>
-    <details class="card" open=${Object.keys(others).length > 0}><summary>More filters</summary><${Filters} section="calls" query=${query} fields=${[["start_date", "From", "date"], ["end_date", "To", "date"], ["type", "Kind", KINDS], ["status", "State of single calls", ["success", "error", "blocked", "cancelled"]], ["model", "Model"], ["user", "User"]]} /></details>
-    <${Loaded} state=${state}>${(found) => html`<${Sums} ...${found} nameOf=${nameOf} />`}<//>
-    <${Card} title="Log"><${List} label="Log of calls" load=${(_, read) => numbered("/inference-logs", { ...filters, page_size: 100 }, read)} inputs=${[query.toString()]} columns=${columns} empty="No call in this time." /><//>`;
+    <details class="card" open=${Object.keys(others).length > 0}><summary>More filters</summary><${Filters} section="calls" query=${query} fields=${[["start_date", "From", "date"], ["end_date", "To", "date"], ["type", "Kind", KINDS], ["status", "State of single calls", ["success", "error", "blocked", "cancelled"]], ["model", "Model"], ["user", "User", members]]} /></details>
+    <${Loaded} state=${names}>${() => html`<${Loaded} state=${state}>${(found) => html`<${Sums} ...${found} nameOf=${nameOf} />`}<//>
+    <${Card} title="Log"><${List} label="Log of calls" load=${(_, read) => numbered("/inference-logs", { ...filters, page_size: 100 }, read)} inputs=${[query.toString()]} columns=${columns} empty="No call in this time. Ask something in the playground, or choose a longer time." /><//>`}<//>`;
 }
 
 function Sums({ summary, time, models, kinds, users, nameOf }) {
@@ -62,13 +64,14 @@ function Sums({ summary, time, models, kinds, users, nameOf }) {
     [cost === null ? "–" : cost.toFixed(2), cost === null ? "cost: set prices under Limits" : "cost"],
   ];
   const series = (name) => [{ name: "", points: time.map((one) => [one.at / 1000, one[name]]) }];
-  const charts = [["calls", "Calls"], ["total_tokens", "Tokens"], ...(cost === null ? [] : [["cost", "Cost"]]), ["avg_latency_ms", "Latency, ms"]];
+  const charts = [["calls", "Calls", "calls"], ["total_tokens", "Tokens", "tokens"], ...(cost === null ? [] : [["cost", "Cost", "cost"]]), ["avg_latency_ms", "Latency", "milliseconds"]];
+  const step = time.length > 1 && time[1].at - time[0].at < DAY ? "hour" : "day";
   return html`<div class="tiles">${tiles.map(([value, name]) => html`<div class="tile"><strong>${value}</strong>${name}</div>`)}</div>
     ${summary.total_calls > 0 &&
-    html`<div class="grid"><${By} title="By user" rows=${users} cost=${cost} calls=${summary.total_calls} nameOf=${(one) => (one.name === null ? "users of programs" : nameOf(one.name))} />
+    html`<div class="grid wide"><${By} title="By user" rows=${users} cost=${cost} calls=${summary.total_calls} nameOf=${(one) => (one.name === null ? "users of programs" : nameOf(one.name))} />
         <${By} title="By model" rows=${models} cost=${cost} calls=${summary.total_calls} nameOf=${(one) => one.name} />
         <${By} title="By kind" rows=${kinds} cost=${cost} calls=${summary.total_calls} nameOf=${(one) => one.name} /></div>
-      <div class="grid">${charts.map(([name, title]) => html`<${Card} key=${name} title=${title}><${Lines} series=${series(name)} x="" y="" time height=${160} caption=${`${title} over time, in UTC.`} /><//>`)}</div>`}`;
+      <div class="grid">${charts.map(([name, title, unit]) => html`<${Card} key=${name} title=${title}><${Lines} series=${series(name)} x=${`by ${step}, in UTC`} y=${unit} time height=${190} caption=${`${title} of each ${step}.`} /><//>`)}</div>`}`;
 }
 
 const By = ({ title, rows, cost, calls, nameOf }) =>

@@ -19,6 +19,7 @@ from functions.jobs.fitting.base import (
     TrainingStoppedError,
 )
 from functions.jobs.fitting.families import family_of
+from functions.jobs.time_left import Stage
 from shared.propensity.architectures.configuration import (
     AdditiveCatBoostConfiguration,
     AdditiveConfiguration,
@@ -40,6 +41,8 @@ SHRINKAGE = 30.0
 ROWS_FOR_WEIGHTS = 200_000
 # A smaller weight becomes 0: its trees would cost time and change nothing.
 LEAST_WEIGHT = 0.005
+# What follows the last model takes so much, compared with all models.
+LAST_SHARE = 0.2
 _STEPS = 200
 _HALVINGS = 30
 
@@ -51,6 +54,8 @@ class Member:
     name: str
     architecture: str
     configuration: ArchitectureConfiguration
+    # What one of its models takes, compared with XGBoost's.
+    work: float = 1.0
 
 
 SCORECARD = Member("additive_8", "additive", AdditiveConfiguration(knots=8))
@@ -59,7 +64,7 @@ XGBOOST = Member("xgboost", "xgboost", XGBoostConfiguration())
 NETWORK = Member("tabm", "tabm", TabMConfiguration())
 # Of fewer rows trees learn more, also in less time.
 ROWS_FOR_NETWORKS = 100_000
-ON_SCORECARD = Member("additive_catboost", "additive_catboost", AdditiveCatBoostConfiguration())
+ON_SCORECARD = Member("additive_catboost", "additive_catboost", AdditiveCatBoostConfiguration(), 1.6)
 # Trees that have to find everything by themselves need more rows of a rare label than these.
 RARE_SHARE, FEW_RARE_ROWS = 0.05, 200
 RARE_LABEL = (SCORECARD, STRAIGHT, ON_SCORECARD)
@@ -67,9 +72,9 @@ FEW_ROWS = (
     SCORECARD,
     STRAIGHT,
     XGBOOST,
-    Member("catboost_6", "catboost", CatBoostConfiguration(max_depth=6)),
+    Member("catboost_6", "catboost", CatBoostConfiguration(max_depth=6), 3.3),
     ON_SCORECARD,
-    Member("catboost_4", "catboost", CatBoostConfiguration(max_depth=4)),
+    Member("catboost_4", "catboost", CatBoostConfiguration(max_depth=4), 2.2),
 )
 MORE_ROWS = (
     SCORECARD,
@@ -95,9 +100,16 @@ class Auto(Architecture[AutoConfiguration]):
 
     name: ClassVar[str] = "auto"
 
-    def models_with_rounds(self, task: FitTask) -> int:
+    def stages(self, configuration: AutoConfiguration, task: FitTask) -> list[Stage]:
         """See ``Architecture``."""
-        return sum(family_of(each.architecture).models_with_rounds(task) for each in _members(task))
+        del configuration
+        found = [
+            replace(stage, series=member.name, work=member.work)
+            for member in _members(task)
+            for stage in family_of(member.architecture).stages(_resolved(member, task), task)[:1]
+        ]
+        # At the end, weights are chosen and the trees of all models are joined.
+        return [*found, Stage(1, work=LAST_SHARE * sum(stage.models * stage.work for stage in found))]
 
     def fit_folds(self, configuration: AutoConfiguration, task: FitTask, session: FitSession) -> list[LogOddsModel]:
         """See ``Architecture``."""
@@ -143,9 +155,13 @@ def _members(task: FitTask) -> tuple[Member, ...]:
     return members_for(len(task.examples), int(task.examples.labels.sum()), task.hardware.gpu_count)
 
 
-def _fit(member: Member, task: FitTask, session: FitSession) -> list[LogOddsModel]:
+def _resolved(member: Member, task: FitTask) -> ArchitectureConfiguration:
     labels = task.examples.labels
-    configuration = member.configuration.resolved(len(labels), int(labels.sum()))
+    return member.configuration.resolved(len(labels), int(labels.sum()))
+
+
+def _fit(member: Member, task: FitTask, session: FitSession) -> list[LogOddsModel]:
+    configuration = _resolved(member, task)
     # LightGBM's GPU code is no faster than its code for processors.
     hardware = task.hardware if member.architecture in ("xgboost", "tabm") else replace(task.hardware, gpu_count=0)
     return family_of(member.architecture).fit_folds(configuration, replace(task, hardware=hardware), session)

@@ -10,6 +10,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from functions.jobs.time_left import Stage
 from shared.errors import JobFailedError
 from shared.propensity.architectures.configuration import ArchitectureConfiguration
 from shared.propensity.features import Matrix
@@ -19,6 +20,8 @@ from shared.propensity.log_odds import LogOdds, LogOddsModel, Probabilities
 ConfigurationT = TypeVar("ConfigurationT", bound=ArchitectureConfiguration, contravariant=True)
 # Below it, threads wait for each other more than they work.
 CELLS_FOR_A_THREAD = 500_000
+# What follows the last model, compared with all models: their text, the choice of a threshold and the measurement.
+LAST_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -175,12 +178,10 @@ class Architecture(ABC, Generic[ConfigurationT]):
 
     name: ClassVar[str]
 
-    # Whether its models are fitted round by round.
-    has_rounds: ClassVar[bool] = False
-
-    def models_with_rounds(self, task: FitTask) -> int:
-        """Returns how many models are going to report their rounds."""
-        return len(task.folds) if self.has_rounds else 0
+    def stages(self, configuration: ConfigurationT, task: FitTask) -> list[Stage]:
+        """Returns the models that are going to report their rounds. ``configuration`` is resolved."""
+        del configuration, task
+        return []
 
     @abstractmethod
     def fit_folds(self, configuration: ConfigurationT, task: FitTask, session: FitSession) -> list[LogOddsModel]:
@@ -197,7 +198,6 @@ class Architecture(ABC, Generic[ConfigurationT]):
 class BoostingArchitecture(Architecture[ConfigurationT]):
     """Fits each fold alone, round by round, and stops early by the fold's rows."""
 
-    has_rounds: ClassVar[bool] = True
     # Of the file of an unfinished model.
     suffix: ClassVar[str]
 
@@ -219,6 +219,14 @@ class BoostingArchitecture(Architecture[ConfigurationT]):
         and the number of rounds in it.
         """
 
+    def stages(self, configuration: ConfigurationT, task: FitTask) -> list[Stage]:
+        """See ``Architecture``."""
+        count = len(task.folds)
+        return [
+            Stage(count, configuration.most_rounds, configuration.patience),
+            Stage(1, work=LAST_SHARE * count),
+        ]
+
     def fit_folds(self, configuration: ConfigurationT, task: FitTask, session: FitSession) -> list[LogOddsModel]:
         """See ``Architecture``."""
         return fit_each(len(task.folds), lambda index: self.fit_fold(configuration, task, index, session))
@@ -229,9 +237,18 @@ class BoostingArchitecture(Architecture[ConfigurationT]):
             return model
         session.check()
         held = task.folds[index]
-        fitted, validation = (task.examples.take(np.nonzero(rows)[0]) for rows in (~held, held))
         resume = session.resume(index)
         watcher = session.watch(index, configuration.patience, self.suffix)
         seed = task.seed + index
-        model = self.fit(configuration, fitted, validation, task.categorical, task.hardware, seed, watcher, resume)
+        model = self.fit(
+            configuration,
+            # Without names here, so that a library can let go of the rows before its trees grow.
+            task.examples.take(np.nonzero(~held)[0]),
+            task.examples.take(np.nonzero(held)[0]),
+            task.categorical,
+            task.hardware,
+            seed,
+            watcher,
+            resume,
+        )
         return session.finish(index, model)

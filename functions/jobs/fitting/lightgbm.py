@@ -48,8 +48,11 @@ class LightGBM(BoostingArchitecture[LightGBMConfiguration]):
             # The same loss, for probabilities.
             parameters |= {"objective": "cross_entropy", "metric": "cross_entropy"}
         sets = list(categorical) if configuration.categories == "sets" else []
+        width = fitted.matrix.shape[1]
         training_set = lightgbm.Dataset(fitted.matrix, targets, categorical_feature=sets, params=parameters)
         validation_set = training_set.create_valid(validation.matrix, validation.labels)
+        # When the sets have the values in steps, they let go of the rows, which then need no memory while trees grow.
+        del fitted, validation
 
         def after_round(environment: Any) -> None:
             loss = environment.evaluation_result_list[0][2]
@@ -74,7 +77,7 @@ class LightGBM(BoostingArchitecture[LightGBMConfiguration]):
                     "Set gpu_count to 0, or choose the architecture xgboost, which trains by CUDA."
                 ) from error
             raise
-        return LogOddsModel(fitted.matrix.shape[1], forest=booster.model_to_string(num_iteration=watcher.best_round))
+        return LogOddsModel(width, forest=booster.model_to_string(num_iteration=watcher.best_round))
 
 
 def library_parameters(configuration: LightGBMConfiguration, hardware: Hardware, seed: int) -> dict[str, Any]:

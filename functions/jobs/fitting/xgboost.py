@@ -58,6 +58,8 @@ class XGBoost(BoostingArchitecture[XGBoostConfiguration]):
         _require_gpu(hardware)
         training_set = data(fitted.matrix, fitted.labels)
         validation_set = data(validation.matrix, validation.labels, ref=training_set)
+        # The sets have the values in steps, so the rows themselves need no memory while trees grow.
+        del fitted, validation
         return _boost(configuration, training_set, validation_set, hardware, seed, watcher, resume)
 
 

@@ -23,6 +23,7 @@ from shared.propensity.features import (
     FeatureSchema,
     value_key,
 )
+from shared.propensity.holdouts import Mask
 from shared.propensity.tables import clean_text, numbers_of, parse_times, times_of
 
 # The formats other than ISO in which each column of dates is written; ``None`` where they leave its dates open.
@@ -50,11 +51,15 @@ _ORDERS = (("%d", "%m"), ("%m", "%d"))
 
 
 def infer_schema(
-    frame: pl.DataFrame, left_out: Mapping[str, str] = NOTHING, formats: DateFormats = NOTHING
+    frame: pl.DataFrame,
+    left_out: Mapping[str, str] = NOTHING,
+    formats: DateFormats = NOTHING,
+    rows: Mask | None = None,
 ) -> FeatureSchema:
-    """Returns the feature schema of the rows to fit. ``frame`` must not contain the target or rows of the holdout.
+    """Returns the feature schema of the rows to fit, all or those of a mask: none of the holdout.
 
-    ``left_out`` has the reason for each column that is not used. ``formats`` are the known formats of dates.
+    ``frame`` must not contain the target. ``left_out`` has the reason for each column that is not used. ``formats`` are
+    the known formats of dates.
 
     Raises:
         JobFailedError: no column can be used.
@@ -65,7 +70,7 @@ def infer_schema(
     for series in frame:
         if series.name in skipped:
             continue
-        found = _infer(series, formats)
+        found = _infer(series if rows is None else series.filter(pl.Series(rows)), formats)
         if isinstance(found, Feature):
             features.append(found)
         else:

@@ -77,23 +77,24 @@ class SharedPlan:
         """Raises JobFailedError if the data or the target cannot be used."""
         known = sampled.texts.is_not_null().to_numpy()
         table, texts = sampled.table.filter(known), sampled.texts.filter(known)
+        features = table.frame.drop(job.target)
         self.plan = plan(job, configuration, seed, table, texts, sampled.counts)
         self._job, self._sampled, self._table = job, sampled, table
         decided = self.plan
         schema = decided.schema
         mask = ~decided.held_out
-        fitted = Examples(encode_frame(schema, decided.features.filter(mask)), decided.labels[mask])
+        fitted = Examples(encode_frame(schema, features, mask), decided.labels[mask])
         share = len(fitted) / len(mask)
         rows = round(sum(sampled.counts.values()) * share)
         positives = round(sampled.counts[decided.positive] * share)
         resolved = configuration.resolved(rows, positives)
         assert isinstance(resolved, (XGBoostConfiguration, TabMConfiguration))  # noqa: S101 - no other architecture has workers
         count = min(resolved.ensemble_size or 1, positives, rows - positives)
-        column = _entity(decided)
+        column = _entity(decided, features)
         by: Literal["rows", "content", "column"] = "rows"
         draws: Draws | None = None
         if column:
-            by, draws = "column", group_draws(decided.features[column], seed + 1)[mask]
+            by, draws = "column", group_draws(features[column], seed + 1)[mask]
         elif are_repeated(keys := matrix_keys(fitted.matrix), fitted.labels):
             by, draws = "content", key_draws(keys, seed + 1)
         if draws is not None and not _both_in_all(draws, fitted, Folds(count, resolved.validation_fraction)):
@@ -103,14 +104,14 @@ class SharedPlan:
             negative=decided.negative,
             holdout=decided.holdout,
             schema_=schema,
-            texts=[name for name, dtype in decided.features.schema.items() if dtype == pl.String],
+            texts=[name for name, dtype in features.schema.items() if dtype == pl.String],
             folds_by=by,
             column=column,
             folds=count,
             configuration=resolved,
         )
         self._suspicious = suspicious_columns(schema, fitted, seed)
-        self._copies = int(copies(decided.features, texts)[0].sum())
+        self._copies = int(copies(features, texts)[0].sum())
 
     def remarks(self, about_fit: Sequence[str], about_files: Sequence[str]) -> list[str]:
         """Returns the notes about the training."""
@@ -130,10 +131,10 @@ class SharedPlan:
         return remarks(self._job, self.plan, self._suspicious, about, about_data)
 
 
-def _entity(decided: DataPlan) -> str | None:
+def _entity(decided: DataPlan, features: pl.DataFrame) -> str | None:
     if isinstance(decided.holdout, GroupHoldout):
         return decided.holdout.column
-    return next(iter(repeated_entities(decided.features)), None)
+    return next(iter(repeated_entities(features)), None)
 
 
 def _both_in_all(draws: Draws, fitted: Examples, folds: Folds) -> bool:

@@ -14,9 +14,9 @@ from shared.files.magic import GZIP_MAGIC, PARQUET_MAGIC
 from shared.files.parquet_footer import row_groups
 from shared.propensity.architectures.registry import ARCHITECTURES, names_beyond_memory
 
-# Of a cell, at the peak of a training that holds everything: the table, the encoded matrix, and the rows that a model
-# is fitted on, which its library keeps in steps beside them. Measured on tables of numbers and short texts.
-BYTES_A_CELL = 50
+# Of a cell, at the peak of a training that holds everything: the table while it is encoded, or the encoded rows and
+# what a library makes of them. Up to 19 were measured with numbers and short texts; the rest is for longer texts.
+BYTES_A_CELL = 30
 # Of the libraries themselves.
 BASE_BYTES = 400 << 20
 # The rest is for what an estimate misses.

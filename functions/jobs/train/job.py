@@ -1,6 +1,7 @@
 """Fits the models of one training, measures them on the holdout, and writes a checkpoint."""
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from threadpoolctl import threadpool_limits
 
 from functions.jobs.container import Container
 from functions.jobs.file_warnings import warnings_of
@@ -28,13 +30,13 @@ from functions.jobs.sharded.hosts import Hosts
 from functions.jobs.sharded.memory import fits
 from functions.jobs.sharded.prepared import prepare
 from functions.jobs.sharded.supervisor import run_workers
-from functions.jobs.sources import DatasetTable, download, read_files
+from functions.jobs.sources import LocalFile, download, read_files
 from functions.jobs.train.plan import DataPlan, plan
-from functions.jobs.train.results import Result, label_notes, remarks, stop_note, write_result
+from functions.jobs.train.results import Result, label_notes, rarity_notes, remarks, stop_note, write_result
 from functions.jobs.train.session import training_session
 from functions.jobs.train.weights import fetch_weights
 from shared.connectors.downloads import ClientFactory
-from shared.models.job import TrainingJob
+from shared.models.job import JobFile, TrainingJob
 from shared.propensity.architectures.configuration import ArchitectureConfiguration
 from shared.propensity.architectures.registry import validate_configuration
 from shared.propensity.holdouts import GroupHoldout, Holdout, Labels, Mask
@@ -43,12 +45,28 @@ from shared.propensity.tables import encode_frame
 
 
 @dataclass(frozen=True)
-class Fit:
-    """A fitted model, what was decided for it, the examples that it was fitted on, and what ended it early."""
+class Data:
+    """The encoded rows of a training, what was decided about them, and notes for its owner.
+
+    It does not have the table, which takes more memory than the rows do.
+    """
 
     plan: DataPlan
+    configuration: ArchitectureConfiguration
+    seed: int
+    fitted: Examples
+    held_out: Examples
+    folds: list[Mask]
+    files: list[JobFile]
+    about_rows: list[str]
+    about_files: list[str]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What was fitted, and what ended it early."""
+
     result: Result
-    examples: Examples
     stopped: TrainingStoppedError | None = None
 
 
@@ -83,72 +101,91 @@ def _train_alone(
         fit_together(job, configuration, Worker(Group()), prepared, container, progress, scratch)
         return
     seed = job.seed if configuration.seed is None else configuration.seed
+    data = read(job, configuration, seed, files)
     weights = fetch_weights(job.weights, client, scratch) if job.weights else None
-    found = fit(job, configuration, seed, read_files(files, seed, job.target), container, progress, weights)
-    write_hashes(container.model_folder, found.examples.matrix, found.examples.labels)
-    write_result(container.model_folder, job, found.plan, found.result)
+    found = fit(job, data, container, progress, weights)
+    write_hashes(container.model_folder, data.fitted.matrix, data.fitted.labels)
+    write_result(container.model_folder, job, data.plan, found.result)
     if found.stopped:
         raise found.stopped
 
 
-def fit(
-    job: TrainingJob,
-    configuration: ArchitectureConfiguration,
-    seed: int,
-    table: DatasetTable,
-    container: Container,
-    progress: ProgressReporter,
-    weights: Path | None = None,
-) -> Fit:
-    """Returns the model with what is known of it, and the examples that it was fitted on.
+def read(job: TrainingJob, configuration: ArchitectureConfiguration, seed: int, files: Iterable[LocalFile]) -> Data:
+    """Reads the files, and decides about the rows.
 
     Raises:
-        TrainingStoppedError: the training was stopped before anything was fitted.
+        JobFailedError: the data or the target cannot be used; the message has the reason.
     """
+    table = read_files(files, seed, job.target)
     texts = label_texts(table.frame[job.target])
     known = texts.is_not_null().to_numpy()
     table, texts = table.filter(known), texts.filter(known)
     once, copy_notes = _without_copies(table.frame.drop(job.target), texts)
     table, texts = table.filter(once), texts.filter(once)
     decided = plan(job, configuration, seed, table, texts, dict(texts.value_counts().iter_rows()))
-    schema, holdout, held_out, labels = decided.schema, decided.holdout, decided.held_out, decided.labels
-    examples = Examples(encode_frame(schema, decided.features), labels)
-    fitted = examples.take(np.nonzero(~held_out)[0])
+    features = table.frame.drop(job.target)
+    fitted, held_out = (
+        Examples(encode_frame(decided.schema, features, rows), decided.labels[rows])
+        for rows in (~decided.held_out, decided.held_out)
+    )
     resolved = configuration.resolved(len(fitted), int(fitted.labels.sum()))
-    folds, entity_notes = _folds(resolved, fitted, holdout, decided.features, held_out, seed)
+    folds, entity_notes = _folds(resolved, fitted, decided.holdout, features, decided.held_out, seed)
+    return Data(
+        plan=decided,
+        configuration=resolved,
+        seed=seed,
+        fitted=fitted,
+        held_out=held_out,
+        folds=folds,
+        files=table.files,
+        about_rows=[*copy_notes, *entity_notes],
+        about_files=[
+            *table.notes,
+            *label_notes(job, decided, len(known) - int(known.sum())),
+            *warnings_of(table.file_notes),
+        ],
+    )
+
+
+def fit(
+    job: TrainingJob, data: Data, container: Container, progress: ProgressReporter, weights: Path | None = None
+) -> Fit:
+    """Returns the model with what is known of it.
+
+    Raises:
+        TrainingStoppedError: the training was stopped before anything was fitted.
+    """
+    resolved, fitted, held_out, folds = data.configuration, data.fitted, data.held_out, data.folds
     session = training_session(job, resolved, container.checkpoints, progress)
     family, hardware = family_of(job.architecture), Hardware(threads_for(fitted.matrix.size), job.gpu_count)
-    task = FitTask(fitted, folds, schema.categorical, hardware, seed, weights)
-    progress.expect(family.models_with_rounds(task), resolved.most_rounds)
+    task = FitTask(fitted, folds, data.plan.schema.categorical, hardware, data.seed, weights)
+    progress.expect(family.stages(resolved, task))
     stopped: TrainingStoppedError | None = None
     try:
-        models = family.fit_folds(resolved, task, session)
+        # As many threads as pay: of small matrices, numpy's own threads take 70 times the processor time of one.
+        with threadpool_limits(hardware.threads, "blas"):
+            models = family.fit_folds(resolved, task, session)
     except TrainingStoppedError as error:
         if not error.models:
             raise
         stopped, models = error, error.models
         session.note(stop_note(error, len(folds)))
-    rule = choose_score_rule(resolved, *held_out_log_odds(models, fitted, folds[: len(models)]), seed)
+    rule = choose_score_rule(resolved, *held_out_log_odds(models, fitted, folds[: len(models)]), data.seed)
     model = mean(models)
-    about_fit = [*session.notes, *rule.notes, *copy_notes, *entity_notes]
-    about_data = [
-        *table.notes,
-        *label_notes(job, decided, len(known) - int(known.sum())),
-        *warnings_of(table.file_notes),
-    ]
-    suspicious = suspicious_columns(schema, fitted, seed)
+    about_fit = [*session.notes, *rule.notes, *rarity_notes(job.architecture, fitted.labels), *data.about_rows]
+    suspicious = suspicious_columns(data.plan.schema, fitted, data.seed)
     result = Result(
         model=model,
         configuration=resolved,
-        seed=seed,
+        seed=data.seed,
         rule=rule,
-        measurement=rule.measure(labels[held_out], model.log_odds(examples.matrix[held_out])),
+        measurement=rule.measure(held_out.labels, model.log_odds(held_out.matrix)),
         series=progress.series(),
-        notes=remarks(job, decided, suspicious, about_fit, about_data),
-        files=table.files,
+        notes=remarks(job, data.plan, suspicious, about_fit, data.about_files),
+        files=data.files,
         rows=len(fitted),
     )
-    return Fit(decided, result, fitted, stopped)
+    return Fit(result, stopped)
 
 
 def _without_copies(features: pl.DataFrame, labels: pl.Series) -> tuple[Mask, list[str]]:

@@ -37,7 +37,6 @@ class DataPlan:
     # Why the automatic split is what it is.
     reason: str
     schema: FeatureSchema
-    features: pl.DataFrame
     labels: Labels
     held_out: Mask
 
@@ -64,8 +63,8 @@ def plan(
     holdout, reason = _holdout(job, seed, table, features, labels, formats, never)
     held_out = held_out_rows(holdout, features, table.draws, labels)
     _require_both_classes(labels, held_out, holdout)
-    schema = infer_schema(features.filter(~held_out), _left_out(never, holdout, features), formats)
-    return DataPlan(positive, negative, holdout, reason, schema, features, labels, held_out)
+    schema = infer_schema(features, _left_out(never, holdout, features), formats, ~held_out)
+    return DataPlan(positive, negative, holdout, reason, schema, labels, held_out)
 
 
 def _holdout(

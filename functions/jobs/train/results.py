@@ -21,10 +21,13 @@ from shared.propensity.checkpoints import (
     write_checkpoint,
 )
 from shared.propensity.errors import CheckpointError
-from shared.propensity.holdouts import RandomHoldout
+from shared.propensity.holdouts import Labels, RandomHoldout
 from shared.propensity.log_odds import LogOddsModel
 
 EQUAL_ROWS = "Rows that seem to be copies in every column that the model uses were held out together or not at all."
+# On generated rows, these were below logistic regression where a label had 50 to 200 rows, at most a hundredth of all.
+TREES_ALONE = ("lightgbm", "xgboost")
+FEW_OF_A_LABEL, RARE_SHARE = 300, 0.02
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,17 @@ def label_notes(job: TrainingJob, plan: DataPlan, dropped_rows: int) -> list[str
     if job.positive_label is None:
         notes.append(f"'{plan.positive}' is the positive label; set positive_label to change it.")
     return notes
+
+
+def rarity_notes(architecture: str, labels: Labels) -> list[str]:
+    """Returns a note if trees alone often rank worse than a sum of effects; ``low_base_rates`` measures it."""
+    rarer = int(min(labels.sum(), len(labels) - labels.sum()))
+    if architecture not in TREES_ALONE or rarer >= FEW_OF_A_LABEL or rarer > RARE_SHARE * len(labels):
+        return []
+    return [
+        f"Only {rarer:,} of {len(labels):,} rows have the rarer label. With so few, trees alone often rank worse than "
+        "'auto' and 'additive': train one of these, too, and compare."
+    ]
 
 
 def _require_scorable(folder: Path) -> None:

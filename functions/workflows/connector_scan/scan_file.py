@@ -1,13 +1,14 @@
 """Reads one file and stores its profile in the catalog. A problem with the file becomes the file's error."""
 
 import shutil
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from functions.workflows.connector_scan.table_snapshots import take_snapshot
 from shared.bounds import SCANNED_FILE, SMALL_SCANNED_FILE
 from shared.connectors.catalog import Seen
-from shared.connectors.postgres import PostgresDatabases
 from shared.connectors.scans import ConnectorScans
 from shared.connectors.storage import (
     ConnectorStorage,
@@ -16,7 +17,7 @@ from shared.connectors.storage import (
     MissingFileError,
     StorageError,
 )
-from shared.errors import NotFoundError, TransientError, ValidationFailedError
+from shared.errors import ContendedError, LimitReachedError, NotFoundError, TransientError, ValidationFailedError
 from shared.files.confined import run_confined
 from shared.files.errors import UnreadableFileError
 from shared.models.catalog import CatalogEntry, CatalogStatus
@@ -32,6 +33,8 @@ READ_ATTEMPTS = 3
 DISK_SHARE = 3
 # For the rows of a table; a scan of it may take 15 minutes in all.
 TABLE_SECONDS = 600
+# Until then, a copy of a table is in the bucket.
+SNAPSHOT_WRITTEN = timedelta(minutes=15)
 DEFECT = "An error on our side ended the scan. Scan it again. If it fails again, send the connector's id to support."
 _ENTRY = "functions.workflows.connector_scan.entries:read_entry"
 _resources = Resources()
@@ -102,7 +105,7 @@ def _read_with_access(
         storage = resources.connector_storages.open(space_id, connector)
         if connector.postgres is None:
             return read_file(storage, name, options)
-        return read_table(resources.postgres_databases, connector, storage, name, options)
+        return read_table(resources, space_id, connector, storage, name, options)
     except (StorageError, ValidationFailedError) as error:
         current = scans.scans.connectors.get(space_id, connector.id)
         if current.version != connector.version:
@@ -136,19 +139,29 @@ def read_file(storage: ConnectorStorage, name: str, options: ReadOptions) -> Cat
 
 
 def read_table(
-    databases: PostgresDatabases, connector: Connector, storage: ConnectorStorage, name: str, options: ReadOptions
+    resources: Resources,
+    space_id: str,
+    connector: Connector,
+    storage: ConnectorStorage,
+    name: str,
+    options: ReadOptions,
 ) -> CatalogEntry:
     """Profile a table as it is at one moment; of one that is gone no copy stays.
 
-    Raises MissingFileError and StorageError.
+    Raises MissingFileError, StorageError, and TransientError while too many scans reserve room.
     """
+    reserve = partial(resources.storage_usages.reserve, space_id, lifetime=SNAPSHOT_WRITTEN)
     with scratch_folder() as folder:
         limit = shutil.disk_usage(folder).free // DISK_SHARE
         try:
-            with databases.open(connector, TABLE_SECONDS) as database:
-                path, version = take_snapshot(database, name, storage, folder)
+            with resources.postgres_databases.open(connector, TABLE_SECONDS) as database:
+                path, version = take_snapshot(database, name, storage, folder, reserve)
         except UnreadableFileError as error:
             return failed(name, str(error))
+        except LimitReachedError as error:
+            return failed(name, error.message)
+        except ContendedError as error:
+            raise TransientError(error.message) from error
         except MissingFileError:
             storage.delete(name)
             raise

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,11 +37,11 @@ class BoundedFile:
 
 
 def take_snapshot(
-    database: PostgresDatabase, table: str, storage: ConnectorStorage, folder: Path
+    database: PostgresDatabase, table: str, storage: ConnectorStorage, folder: Path, reserve: Callable[[int], None]
 ) -> tuple[Path, FileVersion]:
     """Returns the table as it is at one moment, here and in the bucket; one that has not changed makes no new version.
 
-    Raises MissingFileError, StorageError, and UnreadableFileError.
+    Raises MissingFileError, StorageError, UnreadableFileError, and what ``reserve`` raises.
     """
     rows, snapshot = folder / "rows.csv", folder / "snapshot.parquet"
     with rows.open("wb") as target:
@@ -50,4 +51,4 @@ def take_snapshot(
     rows.unlink()
     with snapshot.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
-    return snapshot, storage.replace(table, snapshot, digest)
+    return snapshot, storage.replace(table, snapshot, digest, reserve)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from functions.workflows.batch_runs import complete_parts, end_run
-from functions.workflows.decision_run.settling import Settling, offers_of
+from functions.workflows.decision_run.settling import Settling
 from shared.decisions.runs import Offers
 from shared.decisions.summaries import packed
 from shared.dynamodb.repository import Modification
@@ -43,8 +43,9 @@ def finish_decision_run(resources: Resources, event: dict[str, Any]) -> dict[str
     kept = {"summary": packed(summary)}
     run = runs.repository.modify(space_id, run_id, lambda _: Modification(kept))
     if run.output is not None:
-        resources.run_publisher.publish(space_id, runs, run, results, DECISION_COLUMNS, offers_of(run_id))
-    end_run(resources, space_id, runs, run_id)
+        resources.run_publisher.publish(space_id, runs, run, results, DECISION_COLUMNS, summary.duplicates)
+        settling.expose(results)
+    end_run(resources, space_id, runs, run_id, {})
     return {}
 
 

@@ -1,6 +1,5 @@
 """Settles the decided parts of a run: drops repeated customers, keeps the limits, and reserves contacts."""
 
-import hashlib
 import io
 import tempfile
 from collections import Counter
@@ -9,19 +8,22 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from functions.workflows.decision_run.allocation import Allocation, OptionLimit, allocate
+from functions.workflows.repeats import Repeats, find_repeats
 from shared.clock import Clock
 from shared.decisions.arbitration import score
 from shared.decisions.customers import ArmRules
 from shared.decisions.runs import LEFT, NOTHING, RULES, SOURCES, Offers
 from shared.dynamodb.table import Table, TransactionFailedError
+from shared.insights.exposures import Exposures
 from shared.insights.ledger import History, Ledger, LedgerChangedError, Report, ReportedContact
+from shared.insights.run_offers import RunOffer, insight_id_of, withheld_item
+from shared.insights.store import band_of
 from shared.models.contact import ContactStatus
 from shared.models.decision_run import (
     DECISION_COLUMNS,
@@ -29,13 +31,12 @@ from shared.models.decision_run import (
     AllocationQuality,
     DecisionRun,
     DecisionSummary,
-    DuplicateCustomer,
     LimitUse,
     OfferCount,
     RemovalCount,
 )
 from shared.models.insight import Rule, ScoreSource
-from shared.models.run import PartResult, RunTask
+from shared.models.run import PARTS, PartResult, RunTask
 from shared.runs.erasures import Erasures
 from shared.runs.plans import Plans
 from shared.space_binding import BoundThreads
@@ -85,6 +86,8 @@ class Settling:
         self._s3 = s3
         self._clock = clock
         self._reservation = offers.moment.policy.reservation
+        # Which decided rows the output has.
+        self._counts = np.zeros(0, dtype=np.bool_)
 
     def settle(
         self, parts: Sequence[PartResult], tasks: Sequence[RunTask]
@@ -94,54 +97,67 @@ class Settling:
         Safe to repeat: contacts are reserved once. Raises JobFailedError if a minimum cannot be met.
         """
         erased = self._erasures.since(self._space_id, self._run.work_began_at)
-        keys = [self._decided(part.number, ["customer", "record"]) for part in parts]
-        is_first, duplicates = self._first(keys, parts, tasks)
-        counts = is_first & ~self._is_one_of(keys, erased)
-        starts = np.cumsum([0, *(frame.height for frame in keys)])
-        del keys
+        repeats = find_repeats(
+            parts, tasks, lambda number: self._decided(number, ["customer", "record"]), SHOWN_DUPLICATES
+        )
+        counts = self._counts = repeats.is_first & ~self._is_one_of(parts, erased)
+        starts = np.cumsum([0, *(part.rows_written for part in parts)])
         allocation = self._allocation(parts, starts, counts) if self._offers.settings.limits else None
         settled = Settled()
         for part, start, end in zip(parts, starts[:-1], starts[1:], strict=True):
             chosen = allocation.choice[start:end] if allocation else None
             self._settle(part, counts[start:end], chosen, settled)
-        rows = int((~is_first).sum())
-        return self._summary(settled, allocation, rows, duplicates), settled.results, erased
+        return self._summary(settled, allocation, repeats), settled.results, erased
 
-    def _is_one_of(self, keys: Sequence[pl.DataFrame], erased: frozenset[str]) -> npt.NDArray[np.bool_]:
+    def expose(self, parts: Sequence[PartResult]) -> None:
+        """Counts the customers of ``settle`` in their arms, and keeps what the control arm withheld. Safe to repeat.
+
+        ``parts`` are the settled ones. For an output that is published: a failed run has offered nothing.
+        """
+        experiment_id, start = self._offers.moment.experiments.id, 0
+        if experiment_id is None or not self._offers.moment.experiments.arms:
+            return
+        erased = self._erasures.since(self._space_id, self._run.work_began_at)
+        exposures = Exposures(self._table)
+        for part in parts:
+            decided = self._decided(part.number, ["customer", "arm"])
+            frame = decided.filter(pl.Series(self._counts[start : start + decided.height]))
+            start += decided.height
+            names = ["withheld_action_id", "insight_id"]
+            rows = frame.hstack(self._decided(part.number, names, part.folder)).filter(pl.col("arm").is_not_null())
+            members = {row["customer"].hex(): row for row in rows.iter_rows(named=True)}
+            members = {key: row for key, row in members.items() if key not in erased}
+            withheld = [
+                withheld_item(self._space_id, key, row["insight_id"], self._withheld(row, experiment_id))
+                for key, row in members.items()
+                if row["withheld_action_id"]
+            ]
+            self._table.put_all(withheld)
+            exposures.count(self._space_id, experiment_id, {key: row["arm"] for key, row in members.items()})
+
+    def _withheld(self, row: Mapping[str, Any], experiment_id: str) -> RunOffer:
+        return RunOffer(
+            run_id=self._run.id,
+            action_id=row["withheld_action_id"],
+            is_withheld=True,
+            arm=row["arm"],
+            experiment_id=experiment_id,
+        )
+
+    def _is_one_of(self, parts: Sequence[PartResult], erased: frozenset[str]) -> npt.NDArray[np.bool_]:
         """Returns which rows are about erased customers."""
-        customers = [frame["customer"] for frame in keys]
-        if not erased or not customers:
-            return np.zeros(sum(map(len, customers)), dtype=np.bool_)
-        digests = [bytes.fromhex(each) for each in erased if len(each) == DIGEST_CHARACTERS]
-        return pl.concat(customers).is_in(pl.Series(digests, dtype=pl.Binary).implode()).to_numpy()
+        if not erased:
+            return np.zeros(sum(part.rows_written for part in parts), dtype=np.bool_)
+        digests = pl.Series(
+            [bytes.fromhex(each) for each in erased if len(each) == DIGEST_CHARACTERS], dtype=pl.Binary
+        ).implode()
+        found = (self._decided(part.number, ["customer"])["customer"].is_in(digests) for part in parts)
+        return np.concatenate([each.to_numpy() for each in found])
 
-    def _decided(self, number: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
-        key = self._plans.part_key(self._space_id, self._run.work_id, number)
+    def _decided(self, number: int, columns: Sequence[str] | None = None, folder: str = PARTS) -> pl.DataFrame:
+        key = self._plans.part_key(self._space_id, self._run.work_id, number, folder)
         content = self._s3.get_object(Bucket=self._plans.bucket, Key=key)["Body"].read()
         return pl.read_parquet(io.BytesIO(content), columns=list(columns) if columns else None)
-
-    # Duplicates
-
-    def _first(
-        self, keys: Sequence[pl.DataFrame], parts: Sequence[PartResult], tasks: Sequence[RunTask]
-    ) -> tuple[npt.NDArray[np.bool_], list[DuplicateCustomer]]:
-        """Returns which rows are the first ones of their customers, and the first of the others."""
-        customers = pl.concat([frame["customer"] for frame in keys]) if keys else pl.Series(dtype=pl.Binary)
-        is_first = customers.is_first_distinct()
-        others = (~is_first).arg_true().head(SHOWN_DUPLICATES)
-        files = {part.number: task.file.label for task in tasks for part in task.parts}
-        starts = np.cumsum([0, *(frame.height for frame in keys)])
-
-        def place(row: int) -> tuple[str, int]:
-            at = int(np.searchsorted(starts, row, side="right")) - 1
-            return files[parts[at].number], int(keys[at]["record"][row - int(starts[at])]) + 1
-
-        shown = []
-        for row in others:
-            first = (customers == customers.slice(row, 1)).arg_max() or 0
-            (file, at), (first_file, first_at) = place(row), place(first)
-            shown.append(DuplicateCustomer(file=file, row=at, first_file=first_file, first_row=first_at))
-        return is_first.to_numpy(), shown
 
     # Limits
 
@@ -193,7 +209,7 @@ class Settling:
             rows[place] |= {"reserved_until": until.isoformat()} if until else no_offer
         table = pl.DataFrame(rows, schema=SCHEMA)
         self._count(frame, table, settled)
-        result = part.model_copy(update={"rows_written": table.height})
+        result = part.model_copy(update={"rows_written": table.height, "folder": offers_of(self._run.id)})
         if not self._run.dry_run:
             settled.reserved += table["action_id"].count()
             result.size_bytes = self._save(table, part.number)
@@ -226,7 +242,7 @@ class Settling:
             return {**found, "reason": CAPACITY if row.get("was_left") else NO_ACTION}
         action = rules.actions[best]
         if _is_control(rules):
-            return {**found, "reason": CONTROL, "withheld_action_id": action.id}
+            return {**found, "reason": CONTROL, "withheld_action_id": action.id, **self._insight_id(row)}
         source = SOURCES[row["sources"][best]]
         checkpoints = self._offers.settings.checkpoints
         found |= {
@@ -242,9 +258,11 @@ class Settling:
             "argument": row["argument"],
             "argument_content": row["argument_content"],
         }
-        if not self._run.dry_run:
-            found["contact_id"] = contact_id(self._run.id, row["customer"])
-        return found
+        insight_id = self._insight_id(row)
+        return found | insight_id | {"contact_id": insight_id.get("insight_id")}
+
+    def _insight_id(self, row: Mapping[str, Any]) -> dict[str, str]:
+        return {} if self._run.dry_run else {"insight_id": insight_id_of(self._run.id, row["customer"])}
 
     # Reservations
 
@@ -312,6 +330,16 @@ class Settling:
             default_channel=row["channel"],
             group=action.group or None,
             hold=self._run.id,
+            offer=RunOffer(
+                run_id=self._run.id,
+                action_id=action.id,
+                channel=row["channel"],
+                group=action.group or None,
+                band=band_of(row["propensity"]) if row["score_source"] == ScoreSource.MODEL else None,
+                checkpoint_id=row["checkpoint_id"],
+                arm=row["arm"],
+                experiment_id=row["experiment_id"],
+            ).stored,
         )
         return self._ledger.reservation(self._space_id, key, reported, version)
 
@@ -341,9 +369,7 @@ class Settling:
             for place, amount in enumerate((1, row["score"], row["propensity"], row["propensity"] * value)):
                 sums[place] += amount
 
-    def _summary(
-        self, settled: Settled, allocation: Allocation | None, rows: int, duplicates: list[DuplicateCustomer]
-    ) -> DecisionSummary:
+    def _summary(self, settled: Settled, allocation: Allocation | None, repeats: Repeats) -> DecisionSummary:
         names = {action.id: action.name for action in self._offers.actions}
         has_values = self._offers.usual.arbitration.currency is not None
         counts = [
@@ -363,8 +389,8 @@ class Settling:
             allocation=self._quality(allocation) if allocation else None,
             arbitration=self._offers.usual.arbitration,
             customers=settled.customers,
-            duplicates=rows,
-            duplicate_rows=duplicates,
+            duplicates=repeats.rows,
+            duplicate_rows=repeats.shown,
             expected_acceptances=total[2],
             expected_value=total[3] if has_values else None,
             offers=int(total[0]),
@@ -396,7 +422,7 @@ class Settling:
 
 _OFFER = (
     "action_id", "channel", "score", "propensity", "score_source", "checkpoint_id", "contact_id", "reserved_until",
-    "insight", "argument", "argument_content",
+    "insight", "argument", "argument_content", "insight_id",
 )  # fmt: skip
 _ATTEMPTS = 5
 
@@ -404,11 +430,6 @@ _ATTEMPTS = 5
 def offers_of(run_id: str) -> str:
     """Returns the folder of the settled parts. A run that was stopped may still write to its own beside a restart."""
     return f"offers/{run_id}"
-
-
-def contact_id(run_id: str, customer: bytes) -> str:
-    """Returns the id of the contact of a run with a customer. A step that is repeated makes the same one."""
-    return str(UUID(bytes=hashlib.sha256(run_id.encode() + customer).digest()[:16]))
 
 
 def _is_control(rules: Any) -> bool:

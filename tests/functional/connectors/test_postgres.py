@@ -337,6 +337,25 @@ def test_a_huge_table_is_read_in_little_memory_and_up_to_a_limit(
     assert "what a scan reads at most" in scan(lab, connector_id)["endless"]["error"]
 
 
+@pytest.mark.row("SE-9")
+def test_a_table_whose_copy_has_no_room_in_the_space_has_an_error_and_no_copy(
+    lab: Lab, database: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.run("create table rooms as select n, md5(n::text) word from generate_series(1, 100) n")
+    monkeypatch.setattr("shared.space_usage.storage.GIB", 1)
+    limits = lab.resources.job_limits.model_copy(update={"storage_gib": 500})
+    monkeypatch.setattr(lab.resources.storage_usages, "stage", limits)
+    connector_id = connect(lab, database, tables=["rooms"])
+    assert "storage_gib of the space has no room" in scan(lab, connector_id)["rooms"]["error"]
+    prefix = f"spaces/{lab.space_id}/snapshots/"
+    assert "Contents" not in lab.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
+    monkeypatch.setattr(lab.resources.storage_usages, "stage", limits.model_copy(update={"storage_gib": 50_000}))
+    assert scan(lab, connector_id)["rooms"]["error"] is None
+    # What has not changed needs no more room.
+    monkeypatch.setattr(lab.resources.storage_usages, "stage", limits)
+    assert scan(lab, connector_id)["rooms"]["error"] is None
+
+
 def test_a_statement_that_takes_too_long_is_given_up(lab: Lab, database: PostgresServer) -> None:
     database.run("create view slow as select cast(pg_sleep(60) as text) as slept")
     config = PostgresConfig.model_validate(access(database))

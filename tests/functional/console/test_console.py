@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 
 from functions.api import build_api
 from shared.models.space import Privilege, UserPermission
+from shared.models.webhook_endpoint import WebhookEventType
 from shared.resources import Resources
 from shared.settings import Settings
 
@@ -64,6 +65,12 @@ def test_the_rights_that_people_choose_are_those_of_the_api(anonymous: TestClien
     script = anonymous.get("/console/members.js").text
     listed = set(re.findall(r'"([a-z-]+:[a-z]+)"', script))
     assert listed == {*UserPermission, *Privilege}
+
+
+def test_the_events_that_people_choose_are_those_of_the_api(anonymous: TestClient) -> None:
+    script = anonymous.get("/console/pages/operations.js").text
+    listed = script.partition("EVENTS = [")[2].partition("]")[0]
+    assert re.findall(r'"([a-z._]+)"', listed) == [*WebhookEventType]
 
 
 def test_each_section_of_the_menu_belongs_to_a_page(anonymous: TestClient) -> None:

@@ -61,15 +61,12 @@ def test_a_customer_who_was_contacted_after_the_moment_gets_no_offer_whenever_th
     assert without_offer(runs) == {"2": "contacted_since", "3": "contacted_since"}
 
 
-def test_a_row_is_reported_as_a_contact_and_a_reaction_to_it_is_refused_in_words(runs: Runs) -> None:
+def test_a_row_is_reported_as_a_contact(runs: Runs) -> None:
     action = runs.action("Card", channel="email")
     runs.upload("a.parquet", table(10))
     runs.done()
     row = runs.offers().row(0, named=True)
 
-    refused = runs.client.post(f"/insights/{row['contact_id']}/reactions", json={"reaction": "accepted"})
-
-    assert (refused.status_code, "with POST /contacts" in refused.json()["error"]) == (404, True)
     sent = {name: row[name] for name in ("client_key", "contact_id", "action_id")}
     for status in ("sent", "seen"):
         runs.client.post("/contacts", json={**sent, "status": status}).raise_for_status()

@@ -102,3 +102,15 @@ def test_the_files_of_a_training_are_removed_although_the_worker_is_killed(
     with boundary.failing(Fault.LATE_KILLED, at=write), pytest.raises(KilledError):
         clean_up(world.resources)
     assert clean(world, clock) == []
+
+
+@pytest.mark.row("EN-5")
+def test_pins_that_a_change_replaced_do_not_stay(world: World) -> None:
+    world.upload("a.csv")
+    world.upload("b.csv")
+    connector = {"connector_id": world.connector_id, "files": ["b.csv"]}
+    assert world.training["status"] == "pending"
+    assert files(world) == ["pins"]
+    response = world.client.patch(world.address, json={"connector": connector})
+    assert response.status_code == 200, response.text
+    assert files(world) == ["pins"]

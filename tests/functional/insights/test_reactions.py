@@ -25,7 +25,8 @@ ActionMaker = Callable[..., str]
 
 
 def reaction_service(resources: Resources) -> ReactionService:
-    return ReactionService(resources.table, resources.insights, resources.connector_storages, resources.clock)
+    storages, usages = resources.connector_storages, resources.storage_usages
+    return ReactionService(resources.table, resources.insights, storages, usages, resources.clock)
 
 
 @pytest.fixture

@@ -128,9 +128,9 @@ class Runs:
         return predictions
 
 
-def table(rows: int, seed: int = 8) -> pl.DataFrame:
-    """Returns customers with their numbers."""
-    return customers(rows, seed).drop("bought").with_row_index("customer_id", 1)
+def table(rows: int, seed: int = 8, first: int = 1) -> pl.DataFrame:
+    """Returns customers with their numbers, which begin with ``first``."""
+    return customers(rows, seed).drop("bought").with_row_index("customer_id", first)
 
 
 def csv(frame: pl.DataFrame) -> bytes:

@@ -105,7 +105,7 @@ def test_a_part_that_fails_three_times_does_not_stop_the_others(
 ) -> None:
     part_size(1000, 500)
     runs.upload("a.csv", csv(table(30)))
-    runs.upload("b.csv", csv(table(40)))
+    runs.upload("b.csv", csv(table(40, first=31)))
     attempts: list[str] = []
     work = TaskWorker._work_on_file
 

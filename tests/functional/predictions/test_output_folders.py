@@ -113,7 +113,7 @@ def test_a_run_needs_room_for_its_output(runs: Runs) -> None:
 
 def test_nothing_but_the_output_is_left_of_a_run_that_has_succeeded(runs: Runs) -> None:
     run = begun(runs, "scores")
-    assert (len(work_objects(runs)), len(stored_parts(runs, run))) == (3, 2)
+    assert (len(work_objects(runs)), len(stored_parts(runs, run))) == (4, 2)
     assert runs.finish(run)["progress"]["parts"] == 1
     assert (work_objects(runs), stored_parts(runs, run)) == ([], [])
     # The step may come again.

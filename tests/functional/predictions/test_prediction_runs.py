@@ -114,8 +114,8 @@ def test_a_restart_goes_on_at_the_last_finished_part(
     runs: Runs, part_size: PartSize, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part_size(1000, 500)
-    for name in "ab":
-        runs.upload(f"{name}.csv", csv(table(1500)))
+    runs.upload("a.csv", csv(table(1500)))
+    runs.upload("b.csv", csv(table(1500, first=1501)))
     run = runs.start()
     first, _second = runs.tasks(run)
     runs.score(first)

@@ -88,6 +88,28 @@ def test_no_training_starts_while_the_storage_is_full(client: TestClient, table:
     assert client.get("/trainings").json()["count"] == 0
 
 
+def test_no_export_of_reactions_is_written_without_room_for_it(
+    client: TestClient, table: Table, movable_clock: MovableClock
+) -> None:
+    connector_id = add_connector(table, space_of(client))
+    offer = {"name": "Gold", "description": "", "priority": "medium", "type": "offer", "status": "active"}
+    action_id = client.post("/actions", json=offer).json()["id"]
+    body = {"client": {"customer_id": 1}, "actions": [action_id], "wording": "none"}
+    insight = client.post("/insights", json=body).json()
+    reaction = client.post(f"/insights/{insight['id']}/reactions", json={"reaction": "accepted"})
+    assert reaction.status_code == 201, reaction.text
+    movable_clock.now += timedelta(days=1)
+    ask(client, table, files=2)
+
+    refused = client.post("/insights/exports", json={"connector_id": connector_id})
+
+    assert (refused.status_code, refused.json()["code"]) == (429, "limit_reached")
+    assert client.get(f"/connectors/{connector_id}/files", params={"flat": True}).json() == []
+    movable_clock.now += timedelta(hours=1, minutes=2)
+    written = client.post("/insights/exports", json={"connector_id": connector_id})
+    assert (written.status_code, written.json()["rows"]) == (201, 1), written.text
+
+
 def test_ten_requests_at_the_same_time_do_not_pass_the_limit(
     client: TestClient, usages: StorageUsages, table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from functions.jobs.progress import ProgressReporter
+from functions.jobs.time_left import Stage
 from shared.dynamodb.table import Table
 from shared.models.job import JobEstimate, SeriesPoint
 from shared.models.job_status import JobStatus
@@ -93,7 +94,7 @@ def test_the_estimate_of_a_job_reaches_its_training(client: TestClient, anonymou
     training = create(client, table)["id"]
     sent: list[bytes] = []
     with ProgressReporter(threading.Event(), sent.append, ("training", training)) as reporter:
-        reporter.expect(4, 1000)
+        reporter.expect([Stage(4, 1000, 50)])
         for step in range(1, 4):
             reporter.record("validation_log_loss", 0.5, step)
     headers = sign(WEBHOOK_SECRET, "msg_1", datetime.now(UTC), sent[-1])

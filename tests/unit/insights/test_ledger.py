@@ -15,7 +15,7 @@ from shared.clock import new_id
 from shared.decisions.eligibility import Engagement, begin_of
 from shared.dynamodb.table import Table
 from shared.insights.conditions import ClientConditions
-from shared.insights.ledger import Ledger, Report, ReportedContact
+from shared.insights.ledger import History, Ledger, Report, ReportedContact
 from shared.models.action import Action
 from shared.models.contact import ContactStatus
 from shared.models.insight import ContactExemptions, ContactLimit, InsightPolicy, LimitPeriod
@@ -42,7 +42,7 @@ class Said:
     minutes: int
 
     @property
-    def about(self) -> dict[str, str]:
+    def about(self) -> dict[str, Any]:
         return {
             "action_id": f"action-{self.contact % 2}",
             "channel": CHANNELS[self.contact % 3 % 2],
@@ -86,11 +86,15 @@ def expected_count(reports: list[Said], limit: ContactLimit, zone: str, edge: da
     return count
 
 
-def is_removed(policy: InsightPolicy, ledger: Ledger, key: str, now: datetime, about: dict[str, str]) -> bool:
+def read(ledger: Ledger, key: str, now: datetime) -> History:
+    (history,) = ledger.read(SPACE, [[key]], now - timedelta(days=10))
+    return history
+
+
+def is_removed(policy: InsightPolicy, history: History, now: datetime, about: dict[str, str]) -> bool:
     fields: dict[str, Any] = {"priority": "low", "status": "active", "type": "offer", "description": "", "name": "A"}
     times = {"created_at": now, "updated_at": now}
     action = Action(id=about["action_id"], channel=about["channel"], group=about["group"], **fields, **times)
-    (history,) = ledger.read(SPACE, [[key]], now - timedelta(days=10))
     return Engagement(policy, history, now, {}, CHANNELS).removal(action, ClientConditions({}, now)) is not None
 
 
@@ -128,28 +132,28 @@ def test_limits_on_a_random_ledger_equal_an_independent_sum(
         until = moment + HELD if said.status is ContactStatus.RESERVED else None
         ledger.record(SPACE, key, ReportedContact(f"c{said.contact}", Report(said.status, moment, until), **said.about))
     now = edge + timedelta(hours=hours)
-    about = reports[0].about
+    about, history = reports[0].about, read(ledger, key, now)
     for period, names in product(LimitPeriod, ([], ["channel"], ["action_id"], ["group"], ["channel", "group"])):
         scope: dict[str, Any] = {name: about[name] for name in names}
         limit = ContactLimit(contacts=0, days=days, period=period, **scope)
         made = expected_count(reports, limit, zone, edge, now)
         for contacts in (made, made + 1):
             policy = InsightPolicy(contact_limits=[limit.model_copy(update={"contacts": contacts})], time_zone=zone)
-            assert is_removed(policy, ledger, key, now, about) == (contacts == made)
+            assert is_removed(policy, history, now, about) == (contacts == made)
 
 
 @pytest.mark.row("LG-4")
 def test_exempt_contacts_do_not_count_and_exempt_offers_are_always_made(table: Table) -> None:
     ledger, key, now = Ledger(table), new_id(), EDGES["UTC"]
     sent = Report(ContactStatus.SENT, now - timedelta(hours=1))
-    about = {"action_id": "service", "channel": "E-Mail", "group": "legal"}
+    about: dict[str, Any] = {"action_id": "service", "channel": "E-Mail", "group": "legal"}
     ledger.record(SPACE, key, ReportedContact("c", sent, **about))
     limit = ContactLimit(contacts=1, days=7)
     other = {"action_id": "offer", "channel": "email", "group": "sales"}
-    assert is_removed(InsightPolicy(contact_limits=[limit]), ledger, key, now, other)
+    assert is_removed(InsightPolicy(contact_limits=[limit]), read(ledger, key, now), now, other)
     for exempt in ({"actions": ["service"]}, {"groups": ["legal"]}, {"channels": ["email"]}, {"actions": ["offer"]}):
         policy = InsightPolicy(contact_limits=[limit], exempt=ContactExemptions(**exempt))
-        assert not is_removed(policy, ledger, key, now, other), exempt
+        assert not is_removed(policy, read(ledger, key, now), now, other), exempt
 
 
 @pytest.mark.row("LG-4")

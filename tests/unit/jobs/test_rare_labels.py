@@ -8,6 +8,7 @@ import pytest
 from functions.jobs.fitting.base import Examples
 from functions.jobs.modelling.metrics import measure, roc_curve
 from functions.jobs.modelling.thresholds import choose_threshold
+from functions.jobs.train.results import rarity_notes
 from shared.models.job import MetricName
 from shared.propensity.log_odds import mean
 from tests.fixtures.trained_models import HERE
@@ -56,3 +57,22 @@ def test_the_threshold_is_a_half_unless_it_would_call_hardly_any_row() -> None:
     assert measure(rare, chances).metrics[MetricName.F1] == 0
     best = max(measure(rare, chances, float(each)).metrics[MetricName.F1] or 0 for each in np.unique(chances)[::7])
     assert measured[MetricName.F1] == pytest.approx(best, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "positives", "rows", "is_noted"),
+    [
+        ("lightgbm", 200, 20_000, True),
+        ("xgboost", 19_800, 20_000, True),
+        ("auto", 200, 20_000, False),
+        ("additive", 200, 20_000, False),
+        ("lightgbm", 400, 40_000, False),
+        ("lightgbm", 200, 5_000, False),
+    ],
+)
+def test_trees_alone_say_when_a_label_is_too_rare_for_them(
+    architecture: str, positives: int, rows: int, is_noted: bool
+) -> None:
+    notes = rarity_notes(architecture, (np.arange(rows) < positives).astype(np.float32))
+
+    assert [note.split(" With")[0] for note in notes] == ["Only 200 of 20,000 rows have the rarer label."] * is_noted

@@ -2,11 +2,11 @@
 
 import { useRef, useState } from "preact/hooks";
 import { events, get, path, post, put, send } from "../api.js";
-import { Card, Field, Form, go, html, List, Loaded, Page, Problem, Table, Tabs, useLoad, useTask, when } from "../view.js";
+import { Card, Field, Form, go, html, List, Loaded, Page, Problem, SectionPage, Table, useLoad, useTask, when } from "../view.js";
 
 export default function Chats({ parts }) {
   const [section = "talk", id] = parts;
-  const bar = html`<${Page} title="Chats" /><${Tabs} page="chats" current=${section} />`;
+  const bar = html`<${SectionPage} page="chats" current=${section} />`;
   if (section === "history") return html`${bar}<${History} />`;
   if (section === "experts") return id ? html`<${Expert} id=${id} />` : html`${bar}<${Experts} />`;
   return html`${bar}<${Open} key=${id} id=${id} />`;
@@ -64,6 +64,7 @@ function Talk({ models, chat }) {
     html`<label class="check"><input type="checkbox" checked=${options[name]} onChange=${(event) => setOptions({ ...options, [name]: event.target.checked })} /> ${label}</label>`;
   return html`<div class="grid">
     <${Card} title=${chat?.name || "Conversation"} actions=${html`<button class="small" onClick=${() => go(["chats"])}>New chat</button>`}>
+      ${chat && !messages.length && html`<p class="quiet">No message of this chat is stored: what the guard stops is not.</p>`}
       <div class="messages" aria-live="polite">
         ${messages.map((one) => html`<div class=${`message ${one.role}`}><span class="hidden">${one.role}: </span>${textOf(one.content)}</div>`)}
         ${answer !== null && html`<div class="message">${answer || "…"}</div>`}
@@ -99,7 +100,7 @@ function History() {
     { name: "Changed", cell: (one) => when(one.updated_at) },
   ];
   return html`<${Field} label="Name contains"><input value=${name} onChange=${(event) => setName(event.target.value)} /><//>
-    <${List} label="Chats" load=${(after) => get("/chats", { limit: 100, after, name })} inputs=${[name]} columns=${columns} empty="No chat." />`;
+    <${List} label="Chats" load=${(after) => get("/chats", { limit: 100, after, name })} inputs=${[name]} columns=${columns} empty=${name ? "No chat has such a name." : html`No chat yet. Begin one in the <a href="#/chats">playground</a>.`} />`;
 }
 
 function Experts() {
@@ -122,8 +123,8 @@ function Experts() {
 
 const ExpertForm = ({ expert, submit, button }) =>
   html`<${Form} submit=${submit} button=${button}><div class="row">
-      <${Field} label="Name"><input name="name" required value=${expert.name} /><//>
-      <${Field} label="Description" hint="The router chooses by it."><input name="description" required value=${expert.description} /><//></div>
+      <${Field} label="Name"><input name="name" required defaultValue=${expert.name} /><//>
+      <${Field} label="Description" hint="The router chooses by it."><input name="description" required defaultValue=${expert.description} /><//></div>
     <${Field} label="Context" hint="What the language model is told with each question."><textarea name="context">${expert.context}</textarea><//><//>`;
 
 function Expert({ id }) {

@@ -104,7 +104,7 @@ function Catalog({ id, round, managed }) {
     },
   ];
   const load = (_, read) => numbered(path`/connectors/${id}/catalog`, { page_size: 100 }, read);
-  return html`<${List} label="Files" load=${load} inputs=${[id, round, removed]} columns=${columns} keyOf=${(one) => one.file} every=${2000} isMoving=${(one) => one.status === "pending"} empty="No file has been found yet." />`;
+  return html`<${List} label="Files" load=${load} inputs=${[id, round, removed]} columns=${columns} keyOf=${(one) => one.file} every=${2000} isMoving=${(one) => one.status === "pending"} empty=${managed ? "No file yet. Drop one above." : "No file has been found yet. Check the prefix, and scan again."} />`;
 }
 
 const fileAddress = (id, name) => `#/data/${id}/file?${new URLSearchParams({ name })}`;
@@ -132,12 +132,14 @@ function File({ connectorId, name }) {
       <${Warnings} warnings=${entry.warnings} count=${entry.warning_count} />
       <${Card} title="Columns"><${Table} label="Columns" rows=${entry.columns} keyOf=${(one) => one.name} columns=${profile(entry)} /><//>
       <${Card} title="How it is read" actions=${html`<button onClick=${() => look(entry.read_options)}>Show the first rows</button>`}>
-        ${entry.dialect && html`<p class="quiet">Delimiter ${JSON.stringify(entry.dialect.delimiter)}, quote ${entry.dialect.quote || "none"}, certainty ${percent(entry.dialect.certainty, 0)}.</p>`}
+        ${entry.dialect && html`<p class="quiet">Found out: ${named(entry.dialect.delimiter)} between the columns, and ${entry.dialect.quote ? `${named(entry.dialect.quote)} around texts` : "no quotes around texts"} (${percent(entry.dialect.certainty, 0)} sure).</p>`}
         <${Problem} error=${problem} />
         ${preview && html`<${Warnings} warnings=${preview.warnings} count=${preview.warning_count} /><${FirstRows} preview=${preview} />`}
         <${ReadOptions} options=${entry.read_options} button="Read it like this, and scan again" submit=${async (options) => { await correct(connectorId, name, options); state.reload(); }} />
       <//>`}<//>`;
 }
+
+const named = (mark) => ({ ",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar", '"': "double quotes", "'": "single quotes" })[mark] || `“${mark}”`;
 
 const profile = (entry) => [
   { name: "Column", cell: (one) => html`<strong>${one.name}</strong><small>${one.type}${one.formats.length ? `, ${one.formats.join(", ")}` : ""}</small>` },
@@ -173,12 +175,21 @@ const Histogram = ({ values }) => {
     <small>${values.slice(0, 3).map((one) => one.value).join(", ")}</small>`;
 };
 
+const typed = (value) => (typeof value === "number" ? percent(value) : value);
+const CHANGES = {
+  added: (one) => `is new (${one.after})`,
+  removed: (one) => `is gone (it was ${one.before})`,
+  nulls: (one) => `is empty in ${typed(one.after)} of the rows, before in ${typed(one.before)}`,
+  retyped: (one) => `was ${one.before} and is now ${one.after}`,
+  widened: (one) => `was ${one.before} and is now ${one.after}, which is wider`,
+};
+
 function Drifts({ id }) {
   const [round, setRound] = useState(0);
   const columns = [
     { name: "File", cell: (one) => one.file },
-    { name: "Changes", cell: (one) => html`<ul>${one.changes.map((change) => html`<li>${change.column}: ${change.kind}${change.before !== null && change.before !== undefined ? ` from ${change.before} to ${change.after}` : ""}</li>`)}</ul>` },
-    { name: "", cell: (one) => (one.is_breaking ? html`<${Status} value="blocked" />` : "harmless") },
+    { name: "Changes", text: true, cell: (one) => html`<ul>${one.changes.map((change) => html`<li><strong>${change.column}</strong> ${(CHANGES[change.kind] || ((each) => each.kind))(change)}</li>`)}</ul>` },
+    { name: "Effect", cell: (one) => (one.is_breaking ? html`<${Status} value="blocked" text=${one.policy === "block" && !one.acknowledged_at ? "trainings wait" : "breaking"} />` : "harmless") },
     { name: "Seen", cell: (one) => when(one.created_at) },
     { name: "", cell: (one) => (one.acknowledged_at ? `accepted ${when(one.acknowledged_at)}` : html`<${Button} kind="small" task=${async () => { await post(path`/connectors/${id}/drifts/${one.id}/acknowledge`); setRound(round + 1); }}>Accept<//>`) },
   ];

@@ -1,19 +1,22 @@
 // The decision for one customer, and the policy that holds for all.
 
 import { useState } from "preact/hooks";
-import { all, get, path, post, put } from "../api.js";
+import { all, get, path, post } from "../api.js";
 import { DecisionRun, DecisionRuns } from "../decision_runs.js";
+import { limitText, Policy } from "../policy.js";
+import { WhatIf } from "../what_if.js";
 import { Experiment } from "../experiment.js";
 import { Offer, Offers } from "../offers.js";
-import { Bar, Button, Card, Empty, Field, figure, Form, go, html, Loaded, Page, percent, Problem, Status, Table, Tabs, useLoad, useTask, when } from "../view.js";
+import { Bar, Button, Card, Empty, Field, figure, Form, go, html, idEnd, Loaded, Page, percent, Problem, SectionPage, Status, Table, useLoad, useTask, when } from "../view.js";
 
 export default function Decisions({ parts, query }) {
   const [section = "customer", id] = parts;
   if (section === "insight" && id) return html`<${Stored} id=${id} />`;
   if (section === "offers" && id) return html`<${Offer} id=${id} />`;
+  if (section === "runs" && id === "what-if") return html`<${WhatIf} chosen=${query.get("run")} />`;
   if (section === "runs" && id) return html`<${DecisionRun} id=${id} compared=${query.get("compare") || undefined} />`;
   const View = { offers: Offers, runs: DecisionRuns, experiment: Experiment, policy: Policy }[section];
-  return html`<${Page} title="Decisions" /><${Tabs} page="decisions" current=${section} />
+  return html`<${SectionPage} page="decisions" current=${section} />
     ${View ? html`<${View} />` : html`<${History} key=${id} name=${id} /><${Customer} />`}`;
 }
 
@@ -22,7 +25,7 @@ export default function Decisions({ parts, query }) {
 function History({ name }) {
   const search = async ({ key }) => go(["decisions", "customer", key]);
   return html`<${Card} title="What a customer got">
-    <${Form} submit=${search} button="Look up" kind=""><${Field} label="Customer" hint="the customer's number, or whatever the policy names customers by"><input name="key" required value=${name} /><//><//>
+    <${Form} submit=${search} button="Look up" kind=""><${Field} label="Customer" hint="the customer's number, or whatever the policy names customers by"><input name="key" required defaultValue=${name} /><//><//>
     ${name && html`<${Events} name=${name} />`}<//>`;
 }
 
@@ -32,7 +35,7 @@ function Events({ name }) {
   const columns = [
     { name: "When", cell: (one) => when(one.occurred_at) },
     { name: "What", cell: (one) => (one.kind === "insight" ? html`<a href=${`#/decisions/insight/${one.id}`}>decision: why this offer</a>` : one.kind === "argument" ? html`<a href=${`#/review/argument/${one.id}`}>argument</a>` : one.kind) },
-    { name: "Offer", cell: (one) => actions.data?.find((each) => each.id === one.action_id)?.name || (one.action_id ? `…${one.action_id.slice(-8)}` : "–") },
+    { name: "Offer", cell: (one) => actions.data?.find((each) => each.id === one.action_id)?.name || (one.action_id ? idEnd(one.action_id) : "–") },
     { name: "Channel", cell: (one) => one.channel || "–" },
     { name: "Reaction or state", cell: (one) => (one.reaction || one.status ? html`<${Status} value=${one.reaction || one.status} />` : "–") },
   ];
@@ -42,8 +45,14 @@ function Events({ name }) {
 
 // ---- One customer
 
+// Reads the fields of a customer: JSON, or two lines of a spreadsheet with the names and the values.
 function parsed(text) {
   const given = text.trim();
+  const lines = given.split(/\r?\n/).map((line) => line.split("\t"));
+  if (lines.length === 2 && lines[0].length > 1) {
+    if (lines[0].length !== lines[1].length) throw new Error(`The line of names has ${lines[0].length} cells, and the line of values has ${lines[1].length}.`);
+    return Object.fromEntries(lines[0].map((name, index) => [name.trim(), lines[1][index].trim()]));
+  }
   try {
     return JSON.parse(given);
   } catch {
@@ -62,7 +71,7 @@ function Customer() {
   const [asked, setAsked] = useState(null);
   const [decide, deciding, problem] = useTask(async () => {
     const client = parsed(text);
-    if (!client) throw new Error("Choose a customer, or paste the customer's fields as JSON.");
+    if (!client) throw new Error("Choose a customer, or paste the customer's fields.");
     setAsked(null);
     setMade({ client, insight: await post("/insights", { client, wording: "offer", reason_codes: "all" }) });
   });
@@ -78,20 +87,20 @@ function Customer() {
   };
   const shown = asked || made;
   return html`<${Card} title="Decide for a customer">
-      <${Loaded} state=${personas}>${(rows) => html`<${Field} label="Known customers" hint="Or paste the fields of any customer below.">
+      <${Loaded} state=${personas}>${(rows) => html`<${Field} label="Known customers" hint=${rows.length ? "Or paste the fields of any customer below." : "No customer is stored in this space. Paste the fields of one below."}>
         <select value=${chosen} onChange=${(event) => choose(rows, event.target.value)}>
           <option value="">Choose a customer</option>${rows.map((one) => html`<option value=${one.id}>${one.name}</option>`)}</select><//>`}<//>
-      <details open=${!chosen}><summary>Fields as JSON</summary><${Field} label="Fields"><textarea value=${text} onInput=${(event) => setText(event.target.value)} spellcheck="false"></textarea><//></details>
+      <details open=${!chosen}><summary>Fields of the customer</summary><${Field} label="Fields" hint="Two lines copied from a spreadsheet, the names of the columns and the customer's row; or JSON."><textarea value=${text} onInput=${(event) => setText(event.target.value)} spellcheck="false"></textarea><//></details>
       <button class="primary" onClick=${decide} disabled=${deciding} aria-busy=${deciding}>Decide</button>
       <${Problem} error=${problem} />
     <//>
-    ${made && isObject(made.client) && html`<${WhatIf} key=${made.insight.id} client=${made.client} current=${asked?.client} ask=${ask} asking=${asking} error=${unanswered} reset=${() => setAsked(null)} />`}
+    ${made && isObject(made.client) && html`<${OtherValues} key=${made.insight.id} client=${made.client} current=${asked?.client} ask=${ask} asking=${asking} error=${unanswered} reset=${() => setAsked(null)} />`}
     ${asked && html`<${Difference} now=${asked} before=${made} />`}
     ${shown ? html`<${Decision} key=${shown.insight.id} insight=${shown.insight} client=${shown.client} />` : html`<${Empty}>The decision appears here: the ranked offers, why each other one was not chosen, and what moved the score.<//>`}`;
 }
 
 // The fields of the customer. A changed one is decided on anew.
-function WhatIf({ client, current, ask, asking, error, reset }) {
+function OtherValues({ client, current, ask, asking, error, reset }) {
   const [values, setValues] = useState(client);
   const change = (name, text) => {
     const old = client[name];
@@ -184,25 +193,29 @@ function Contributions({ insight }) {
 const LimitsLeft = ({ limits }) =>
   html`<${Card} title="Contacts left"><${Table} label="Contacts left" rows=${limits} keyOf=${(one) => limits.indexOf(one)}
     columns=${[
-      { name: "Limit", cell: (one) => `${one.contacts} in ${one.days} ${one.period === "calendar" ? "calendar days" : "days"}${one.channel ? ` on ${one.channel}` : ""}${one.action_id ? ", for one offer" : ""}${one.group ? ", for one group" : ""}` },
+      { name: "Limit", cell: (one) => limitText(one, {}) },
       { name: "Used", numeric: true, cell: (one) => one.used },
       { name: "Left", numeric: true, cell: (one) => one.left },
     ]} /><//>`;
 
 // From the files to the decision, as a graph: each step leads to the next.
 function Lineage({ id, offer }) {
-  const state = useLoad(() => get(path`/insights/${id}/lineage`), [id]);
+  const state = useLoad(async () => {
+    const found = await get(path`/insights/${id}/lineage`);
+    const nameOf = async (kind, one) => (one ? (await get(path`/${kind}/${one}`, kind === "trainings" ? { include_deleted: true } : {}).catch(() => null))?.name || idEnd(one) : null);
+    const [training, ...benchmarks] = await Promise.all([nameOf("trainings", found.training_id), ...found.scores.map((score) => nameOf("benchmarks", score.benchmark_id))]);
+    return { ...found, training, scores: found.scores.map((score, index) => ({ ...score, name: benchmarks[index] })) };
+  }, [id]);
   const node = (kind, text, href, note) => html`<div class="node"><small>${kind}</small>${href ? html`<a href=${href}>${text}</a>` : html`<span>${text}</span>`}${note && html`<small>${note}</small>`}</div>`;
-  const end = (one) => `…${one.slice(-12)}`;
   return html`<${Card} title="Where it comes from"><${Loaded} state=${state}>${(one) => {
     const steps = [
       one.files.map((file) => node("File", file.file, `#/data/${file.connector_id}/file?${new URLSearchParams({ name: file.file })}`, `version ${(file.version_id || file.etag).slice(0, 12)}`)),
-      one.training_id ? [node("Training", end(one.training_id), `#/models/trainings/${one.training_id}`)] : [],
+      one.training_id ? [node("Training", one.training, `#/models/trainings/${one.training_id}`)] : [],
       one.checkpoint_id
-        ? [node("Model", end(one.checkpoint_id)), ...one.scores.map((score) => node("Measured on", `benchmark ${end(score.benchmark_id)}, revision ${score.benchmark_revision}`, `#/models?benchmark=${score.benchmark_id}`, `AUC ${figure(score.metrics.roc_auc, 4)}`))]
+        ? [node("Model", idEnd(one.checkpoint_id)), ...one.scores.map((score) => node("Measured on", `${score.name}, revision ${score.benchmark_revision}`, `#/models?benchmark=${score.benchmark_id}`, `ROC AUC ${figure(score.metrics.roc_auc, 4)}`))]
         : [],
-      one.action_id ? [node("Offer", offer || end(one.action_id), `#/decisions/offers/${one.action_id}`)] : [],
-      [node("Decision", end(id), `#/decisions/insight/${id}`)],
+      one.action_id ? [node("Offer", offer || idEnd(one.action_id), `#/decisions/offers/${one.action_id}`)] : [],
+      [node("Decision", idEnd(id), `#/decisions/insight/${id}`)],
     ].filter((step) => step.length);
     return html`<ol class="lineage">${steps.map((step) => html`<li>${step}</li>`)}</ol>`;
   }}<//><//>`;
@@ -212,35 +225,4 @@ function Stored({ id }) {
   const state = useLoad(() => get(path`/insights/${id}`), [id]);
   return html`<${Page} title="Decision" lead=${state.data && when(state.data.created_at)} actions=${html`<a class="button" href="#/decisions">Another customer</a>`} />
     <${Loaded} state=${state}>${(insight) => html`<${Decision} insight=${insight} />`}<//>`;
-}
-
-// ---- Policy
-
-function Policy() {
-  const state = useLoad(() => get("/insights/policy"), []);
-  const [saved, setSaved] = useState(false);
-  const submit = async (values) => {
-    const limits = JSON.parse(values.contact_limits);
-    await put("/insights/policy", {
-      suppression_days: { accepted: Number(values.accepted), rejected: Number(values.rejected), ignored: Number(values.ignored) },
-      client_key: { fields: values.fields.split(",").map((one) => one.trim()).filter(Boolean) },
-      require_client_key: values.require_client_key === "on",
-      time_zone: values.time_zone,
-      contact_limits: limits,
-    });
-    setSaved(true);
-    state.reload();
-  };
-  return html`<${Loaded} state=${state}>${(policy) => html`<${Card} title="What holds for each customer">
-    ${saved && html`<p class="done">Saved. The next decision follows it.</p>`}
-    <${Form} submit=${submit} button="Save">
-      <div class="row">
-        ${["accepted", "rejected", "ignored"].map((one) => html`<${Field} label=${`Days of rest after ${one}`}><input name=${one} type="number" min="0" required value=${policy.suppression_days[one]} /><//>`)}
-        <${Field} label="Time zone"><input name="time_zone" required value=${policy.time_zone} /><//>
-      </div>
-      <${Field} label="Fields that name a customer, in this order"><input name="fields" required value=${policy.client_key.fields.join(", ")} /><//>
-      <label class="check"><input type="checkbox" name="require_client_key" checked=${policy.require_client_key} /> Refuse a customer whom no field names</label>
-      <${Field} label="Limits of contacts" hint='such as [{"channel": "sms", "contacts": 1, "days": 7}]'><textarea name="contact_limits">${JSON.stringify(policy.contact_limits.map((one) => Object.fromEntries(Object.entries(one).filter(([, value]) => value !== null))), null, 2)}</textarea><//>
-    <//>
-    ${policy.updated_at && html`<p class="quiet">Changed ${when(policy.updated_at)}.</p>`}<//>`}<//>`;
 }

@@ -4,7 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import { all, get, path, post } from "../api.js";
 import { correct, FirstRows, managedConnector, previewOf, ReadOptions, scannedEntry, scannedFiles, Uploader, Warnings } from "../files.js";
 import { MOVING } from "../runs.js";
-import { Button, Field, figure, Form, go, html, Loaded, Page, Problem, Status, useLoad, useTask } from "../view.js";
+import { Button, Field, figure, fileName, Form, go, html, Loaded, Page, Problem, Status, useLoad, useTask, words } from "../view.js";
 
 const METRICS = ["roc_auc", "ks", "log_loss", "f1"];
 // What a first comparison trains.
@@ -42,7 +42,7 @@ function FileStep({ given, onReady }) {
   }, [here.data]);
   if (uploaded) return html`<${Uploaded} ...${uploaded} onReady=${onReady} again=${() => setUploaded(null)} />`;
   return html`<${Loaded} state=${here}>${(files) => files.length > 0 && html`<${Form} submit=${({ file }) => use(files[Number(file)])} button="Use this file" >
-      <${Field} label="A file that is here already"><select name="file">${files.map((one, index) => html`<option value=${index}>${one.file} (${figure(one.entry.rows)} rows, ${one.connector.name})</option>`)}</select><//><//>
+      <${Field} label="A file that is here already"><select name="file">${files.map((one, index) => html`<option value=${index}>${fileName(one)}</option>`)}</select><//><//>
       <p class="quiet">Or another one:</p>`}<//>
     <${Uploader} connector=${managedConnector} many=${false} onDone=${async (connector, [name]) => setUploaded({ connector, name })} />`;
 }
@@ -119,8 +119,8 @@ function TargetStep({ file, onStarted }) {
           ${columns.map((one) => html`<option value=${one.name}>${one.name}</option>`)}
         </select><//>
       <${Field} label="Value that counts as success">
-        <select name="positive" key=${target}><option value="">found out</option>${values.map((one) => html`<option value=${one.value}>${one.value}</option>`)}</select><//>
-      <${Field} label="Name"><input name="name" required maxlength="100" value=${file.name.replace(/\.[^/]*$/, "")} /><//>
+        <select name="positive" key=${target}><option value="">automatic</option>${values.map((one) => html`<option value=${one.value}>${one.value}</option>`)}</select><//>
+      <${Field} label="Name"><input name="name" required maxlength="100" defaultValue=${file.name.replace(/\.[^/]*$/, "")} /><//>
     </div>
     <${Loaded} state=${architectures}>${({ data }) => html`<fieldset><legend>Kinds of models</legend><div class="actions">${data.map((one) => html`<label class="check" title=${one.title}>
       <input type="checkbox" checked=${chosen.includes(one.name)} onChange=${() => toggle(one.name)} /> ${one.name}</label>`)}</div></fieldset>`}<//>
@@ -140,7 +140,7 @@ function Progress({ started }) {
   );
   return html`<${Loaded} state=${state}>${({ trainings, ranked }) => html`
     ${trainings.map((one) => html`<p role="status"><${Status} value=${one.status} /> <a href=${`#/models/trainings/${one.id}`}>${one.name}</a>
-      ${one.metrics.length > 0 && html`<span class="quiet"> ${one.metrics.at(-1).name} ${figure(one.metrics.at(-1).value)} at round ${one.metrics.at(-1).step}</span>`}
+      ${one.metrics.length > 0 && html`<span class="quiet"> ${words(one.metrics.at(-1).name)} ${figure(one.metrics.at(-1).value)} at round ${one.metrics.at(-1).step}</span>`}
       ${one.error && html`<div class="problem">${one.error}</div>`}</p>`)}
     ${ranked.length > 0
       ? html`<p class="done">${ranked.length} of ${trainings.length} models are evaluated.</p>

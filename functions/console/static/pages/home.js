@@ -13,9 +13,19 @@ export default function Home({ parts, query }) {
       actions=${session.spaceId && html`<a class="button primary" href="#/home/start">Train a model</a>`} />
     <div class="grid">
       <${Spaces} />
-      ${session.spaceId && html`<${Recent} />`}
+      ${session.spaceId && html`<div><${Card} title="What you can do"><ul>${TASKS.map(([address, text, note]) => html`<li><a href=${address}>${text}</a><small>${note}</small></li>`)}</ul><//>
+        <${Recent} /></div>`}
     </div>`;
 }
+
+const TASKS = [
+  ["#/data", "Look at your data", "upload files, see what is in their columns, and what was read wrong"],
+  ["#/models", "Find the best model", "compare models by metrics, curves and the value that they bring"],
+  ["#/decisions", "See why a customer got an offer", "or decide for a customer, and ask what if"],
+  ["#/decisions/runs", "Decide for all customers", "within capacities, for real or as a what-if beside another run"],
+  ["#/review", "Review arguments", "what language models have written, beside the facts"],
+  ["#/operations", "See calls and cost", "by user, model and day"],
+];
 
 function Spaces() {
   const [problem, setProblem] = useState(null);
@@ -38,11 +48,11 @@ function Spaces() {
     <p class="quiet">A space holds the files, models and decisions of one team. Nobody outside of it sees them.</p>
     <${Problem} error=${problem} />
     <${Table} label="Spaces" columns=${columns} rows=${session.me.spaces} empty="You have no space yet. Create one below." />
-    <h3>New space</h3>
-    <${Form} submit=${create} button="Create space">
-      <${Field} label="Name"><input name="name" required maxlength="200" /><//>
-      <${Field} label="Description"><input name="description" maxlength="1000" /><//>
-    <//>
+    <details open=${!session.me.spaces.length}><summary>New space</summary>
+      <${Form} submit=${create} button="Create space">
+        <${Field} label="Name"><input name="name" required maxlength="200" /><//>
+        <${Field} label="Description"><input name="description" maxlength="1000" /><//>
+      <//></details>
   <//>`;
 }
 

@@ -6,24 +6,26 @@ import { MOVING, Rows } from "../runs.js";
 import { Scoring, ScoringRun } from "../scoring.js";
 import { isOwner } from "../session.js";
 import { confusion, CURVES, Lines, Reliability } from "../charts.js";
-import { Button, Card, Code, Dialog, Empty, Field, figure, Form, go, html, List, Loaded, Page, percent, Status, Table, Tabs, useLoad, when } from "../view.js";
+import { Button, Card, Code, Dialog, duration, Empty, Facts, Field, figure, Form, go, html, idEnd, List, Loaded, Page, percent, Plain, SectionPage, Status, Table, useLoad, when, words } from "../view.js";
 
 // The newest lines of a log that a page shows.
 const LOG_LINES = 1000;
 // Unless others are picked, so many of the best models are compared.
 const COMPARED = 3;
+// Of these metrics, a lower value is better.
+const LOWER = ["log_loss"];
 const METRICS = ["roc_auc", "ks", "gini", "log_loss", "accuracy", "f1", "precision", "recall"];
 
 export default function Models({ parts, query }) {
   const [section = "leaderboard", id] = parts;
-  const bar = html`<${Tabs} page="models" current=${section} />`;
+  const head = (actions) => html`<${SectionPage} page="models" current=${section} actions=${actions} />`;
   if (section === "trainings" && id) return html`<${Training} id=${id} />`;
-  if (section === "trainings") return html`<${Page} title="Models" />${bar}<${Trainings} />`;
+  if (section === "trainings") return html`${head(html`<a class="button primary" href="#/home/start">Train a model</a>`)}<${Trainings} />`;
   if (section === "scoring" && id) return html`<${ScoringRun} id=${id} />`;
-  if (section === "scoring") return html`<${Page} title="Models" />${bar}<${Scoring} />`;
-  if (section === "aliases") return html`<${Page} title="Models" />${bar}<${Aliases} />`;
+  if (section === "scoring") return html`${head()}<${Scoring} />`;
+  if (section === "aliases") return html`${head()}<${Aliases} />`;
   if (section === "compare") return html`<${Compare} ids=${query.getAll("evaluation")} />`;
-  return html`<${Page} title="Models" />${bar}<${Leaderboard} chosen=${query.get("benchmark")} metric=${query.get("metric") || "roc_auc"} />`;
+  return html`${head()}<${Leaderboard} chosen=${query.get("benchmark")} metric=${query.get("metric") || "roc_auc"} />`;
 }
 
 // ---- Leaderboard
@@ -65,14 +67,14 @@ function Board({ benchmarks, benchmark, metric }) {
     { name: "", cell: (row) => evaluationOf(row) && html`<input type="checkbox" aria-label=${`Compare ${row.name}`} checked=${picked.includes(evaluationOf(row))} onChange=${() => toggle(evaluationOf(row))} />` },
     { name: "Rank", numeric: true, cell: (row) => html`${row.rank ?? "–"}${row.rank && row.rank_test === "values" ? html`<small>by value</small>` : null}` },
     { name: "Model", cell: (row) => html`<a href=${`#/models/trainings/${row.training_id}`}>${row.name}</a><small>${row.architecture}, ${when(row.created_at)}</small>${row.warnings.map((text) => html`<div class="note">${text}</div>`)}` },
-    ...shown.map((name) => ({ name: name.replace("_", " "), numeric: true, cell: (row) => html`${figure(row.benchmarks[benchmark.id]?.[name], 4)}${name === metric ? html`<${Range} value=${row.intervals[benchmark.id]?.[name]} />` : null}` })),
+    ...shown.map((name) => ({ name: words(name), numeric: true, cell: (row) => html`${figure(row.benchmarks[benchmark.id]?.[name], 4)}${name === metric ? html`<${Range} value=${row.intervals[benchmark.id]?.[name]} />` : null}` })),
     { name: "", cell: (row) => evaluationOf(row) && html`<button class="small" onClick=${() => setPromoted(row)}>Promote</button>` },
   ];
   return html`<div class="row">
       <${Field} label="Benchmark"><select value=${benchmark.id} onChange=${(event) => select({ benchmark: event.target.value })}>
         ${benchmarks.map((one) => html`<option value=${one.id}>${one.name}</option>`)}</select><//>
       <${Field} label="Ranked by"><select value=${metric} onChange=${(event) => select({ metric: event.target.value })}>
-        ${shown.map((name) => html`<option value=${name}>${name.replace("_", " ")}</option>`)}</select><//>
+        ${shown.map((name) => html`<option value=${name}>${words(name)}${LOWER.includes(name) ? " (lower is better)" : ""}</option>`)}</select><//>
     </div>
     <${Card} title=${benchmark.name} actions=${compared.length > 0 && html`<a class="button primary" href=${compareAddress(compared)}>${picked.length ? (compared.length > 1 ? `Compare ${compared.length} models` : "Show its curves") : compared.length > 1 ? `Compare the best ${compared.length}` : "Show the curves"}</a>`}>
       <p class="quiet">${benchmark.description}</p>
@@ -94,8 +96,8 @@ const gateOf = (alias) => get(path`/checkpoints/aliases/${alias}/gate`);
 
 const conditionsOf = (gate, nameOf) => [
   ...gate.required_benchmark_ids.map((id) => `a result on ${nameOf(id)}`),
-  ...gate.thresholds.map((one) => `${one.metric.replace("_", " ")} ${one.at_least === null ? `at most ${one.at_most}` : `at least ${one.at_least}`}${one.benchmark_id ? ` on ${nameOf(one.benchmark_id)}` : ""}`),
-  ...(gate.not_worse ? [`not worse by ${gate.not_worse.metric.replace("_", " ")} than ${gate.not_worse.than || "the model that it names now"}`] : []),
+  ...gate.thresholds.map((one) => `${words(one.metric)} ${one.at_least === null ? `at most ${one.at_most}` : `at least ${one.at_least}`}${one.benchmark_id ? ` on ${nameOf(one.benchmark_id)}` : ""}`),
+  ...(gate.not_worse ? [`not worse by ${words(gate.not_worse.metric)} than ${gate.not_worse.than || "the model that it names now"}`] : []),
 ];
 
 // What an alias asks of a model.
@@ -109,13 +111,13 @@ function Promote({ row, benchmark, benchmarks, onClose }) {
   const [alias, setAlias] = useState("champion");
   // An alias that is new asks for nothing.
   const gate = useLoad(async () => ((await get("/checkpoints/aliases")).data.some((one) => one.id === alias) ? gateOf(alias) : null), [alias]);
-  const nameOf = (id) => benchmarks.find((one) => one.id === id)?.name || `…${id.slice(-8)}`;
+  const nameOf = (id) => benchmarks.find((one) => one.id === id)?.name || idEnd(id);
   const submit = async () => setDone(await put(path`/checkpoints/aliases/${alias}`, { checkpoint_id: row.id }));
   return html`<${Dialog} title=${`Promote ${row.name}`} onClose=${onClose}>
     <p>Offers and predictions name a model by an alias. The alias then means this model. </p>
     ${done
       ? html`<p class="done">${done.id} is now ${row.name}.</p>
-          ${done.comparisons.map((one) => html`<p>${one.metric.replace("_", " ")} ${figure(one.value, 4)} beside ${figure(one.against, 4)} of the model before, on ${nameOf(one.benchmark_id)}${one.p_value === null ? "" : ` (p = ${figure(one.p_value, 3)})`}.</p>`)}`
+          ${done.comparisons.map((one) => html`<p>${words(one.metric)} ${figure(one.value, 4)} beside ${figure(one.against, 4)} of the model before, on ${nameOf(one.benchmark_id)}${one.p_value === null ? "" : ` (p = ${figure(one.p_value, 3)})`}.</p>`)}`
       : html`<${Form} submit=${submit} button="Promote"><${Field} label="Alias" hint=${`such as champion or ${benchmark.name.toLowerCase().replace(/[^a-z0-9]+/g, "-")}`}><input name="alias" required value=${alias} onChange=${(event) => setAlias(event.target.value)} /><//>
           <${Loaded} state=${gate}>${(found) => html`<${Gate} gate=${found} nameOf=${nameOf} />`}<//><//>`}
   <//>`;
@@ -141,10 +143,11 @@ function Compare({ ids }) {
 
 function Comparison({ evaluations }) {
   if (!evaluations.length) return html`<${Empty}>None of these evaluations has succeeded yet.<//>`;
-  const best = (name) => (name === "log_loss" ? Math.min : Math.max)(...evaluations.map((one) => one.result.metrics[name] ?? NaN).filter((value) => !Number.isNaN(value)));
+  const best = (name) => (LOWER.includes(name) ? Math.min : Math.max)(...evaluations.map((one) => one.result.metrics[name] ?? NaN).filter((value) => !Number.isNaN(value)));
   const columns = [
-    { name: "Metric", cell: (name) => name.replace("_", " ") },
+    { name: "Metric", cell: (name) => html`${words(name)}${LOWER.includes(name) ? html`<small>lower is better</small>` : ""}` },
     ...evaluations.map((one) => ({
+      label: one.name,
       name: one.training_id ? html`<a href=${`#/models/trainings/${one.training_id}`}>${one.name}</a>` : one.name,
       numeric: true,
       cell: (name) => (one.result.metrics[name] === best(name) ? html`<strong>${figure(one.result.metrics[name], 4)}</strong><${Range} value=${one.result.intervals[name]} />` : html`${figure(one.result.metrics[name], 4)}<${Range} value=${one.result.intervals[name]} />`),
@@ -198,19 +201,18 @@ function Trainings() {
     { name: "Training", cell: (one) => html`<a href=${`#/models/trainings/${one.id}`}>${one.name}</a><small>${one.architecture}</small>` },
     { name: "State", cell: (one) => html`<${Status} value=${one.status} />` },
     { name: "AUC", numeric: true, cell: (one) => figure(one.checkpoints[0]?.metrics.roc_auc, 4) },
-    { name: "Seconds", numeric: true, cell: (one) => figure(one.training_seconds) },
+    { name: "Trained for", numeric: true, cell: (one) => duration(one.training_seconds) },
     { name: "Made", cell: (one) => when(one.created_at) },
   ];
   const load = (_, read) => numbered("/trainings", { pageSize: 100 }, read);
-  return html`<p><a class="button primary" href="#/home/start">Train a model</a></p>
-    <${List} label="Trainings" load=${load} columns=${columns} isMoving=${(one) => MOVING.includes(one.status)} empty="No training yet." />`;
+  return html`<${List} label="Trainings" load=${load} columns=${columns} isMoving=${(one) => MOVING.includes(one.status)} empty=${html`No training yet. <a href="#/home/start">Train a first model</a>: it takes a file and a few minutes.`} />`;
 }
 
 function Training({ id }) {
   const state = useLoad(() => get(path`/trainings/${id}`, { include_deleted: true }), [id], { every: 2000, isMoving: (one) => MOVING.includes(one.status) });
   return html`<${Loaded} state=${state}>${(one) => {
     const names = [...new Set(one.metrics.map((point) => point.name))];
-    const series = names.map((name) => ({ name, points: one.metrics.filter((point) => point.name === name).map((point) => [point.step, point.value]) })).filter((each) => each.points.length > 1);
+    const series = names.map((name) => ({ name: words(name), points: one.metrics.filter((point) => point.name === name).map((point) => [point.step, point.value]) })).filter((each) => each.points.length > 1);
     const facts = [
       ["State", html`<${Status} value=${one.deleted_at ? "deleted" : one.status} />`],
       ["Architecture", one.architecture],
@@ -219,10 +221,10 @@ function Training({ id }) {
       ["Started", when(one.started_at)],
       ["Ended", when(one.ended_at)],
       ["Instance", one.instance_type || "–"],
-      ["Progress", one.progress ? `${percent(one.progress.share_done, 0)}, about ${duration(one.progress.seconds_left)} left` : "–"],
+      MOVING.includes(one.status) && ["Progress", one.progress ? `${percent(one.progress.share_done, 0)}, about ${duration(one.progress.seconds_left)} left` : "–"],
       ["Cost so far / expected", one.cost ? html`${money(one.cost, one.cost.so_far)} / ${money(one.cost, one.cost.expected)}<small>${money(one.cost, one.cost.hourly)} an hour on ${one.cost.instance_type}; list prices of ${one.cost.prices_of}, ${one.cost.prices_as_of}</small>` : "–"],
-      ["Seconds trained / billed", `${figure(one.training_seconds)} / ${figure(one.billable_seconds)}`],
-    ];
+      ["Trained for / billed", `${duration(one.training_seconds)} / ${duration(one.billable_seconds)}`],
+    ].filter(Boolean);
     const remove = async () => {
       await del(path`/trainings/${id}`);
       go(["models", "trainings"]);
@@ -230,21 +232,20 @@ function Training({ id }) {
     return html`<${Page} title=${one.name} actions=${html`<${Report} address=${path`/trainings/${id}/report`} name=${id} />${!one.deleted_at && html`<${Button} kind="danger" task=${remove} confirm=${`Delete the training ${one.name}? A running job is stopped.`}>Delete<//>`}<a class="button" href="#/models/trainings">All trainings</a>`} />
       ${one.error && html`<div class="problem">${one.error}</div>`}
       <div class="grid">
-        <${Card} title="Training"><${Table} label="Facts" columns=${[{ name: "Property", cell: ([name]) => name }, { name: "Value", cell: ([, value]) => value }]} rows=${facts} keyOf=${([name]) => name} /><//>
+        <${Card} title="Training"><${Facts} label="Facts" rows=${facts} /><//>
         <${Card} title="Notes">${one.notes.length ? html`<ul>${one.notes.map((text) => html`<li>${text}</li>`)}</ul>` : html`<p class="quiet">Nothing to say.</p>`}<//>
       </div>
-      <${Card} title="Progress">${series.length ? html`<${Lines} series=${series} x="Round" y="Value" caption="Metrics that the job has reported on rows that it holds out." />` : html`<p class="quiet">${MOVING.includes(one.status) ? "The job has reported no series yet." : "The job has reported no series: this architecture fits in one step, or its messages were lost."}</p>`}<//>
+      <${Card} title="Progress">${series.length ? html`<${Lines} series=${series} x="Round" y="Loss or metric" caption="Metrics that the job has reported on rows that it holds out." />` : html`<p class="quiet">${MOVING.includes(one.status) ? "The job has reported no series yet." : "The job has reported no series: this architecture fits in one step, or its messages were lost."}</p>`}<//>
       <${Card} title="Log"><${Log} key=${id} id=${id} isMoving=${MOVING.includes(one.status)} /><//>
       <${Card} title="Checkpoints"><${Checkpoints} rows=${one.checkpoints} /><//>
       ${one.checkpoints.filter((each) => each.calibration).map(
         (each) => html`<${Card} key=${each.id} title="Calibration"><${Reliability} measured=${each.calibration.measured} raw=${each.calibration.raw} />
           <p>A row gets the positive label from a probability of ${figure(each.threshold, 4)} on${each.threshold_rule && each.threshold_rule !== "0.5" ? `: ${each.threshold_rule}` : ""}.</p><//>`,
       )}
-      <${Card} title="Configuration"><${Code} value=${one.configuration} /><//>`;
+      <${Card} title="Configuration">${Object.keys(one.configuration).length ? html`<${Facts} label="Configuration" rows=${Object.entries(one.configuration).map(([name, value]) => [words(name), html`<${Plain} value=${value} />`])} />` : html`<p class="quiet">Nothing is set, so each setting has its default.</p>`}<//>`;
   }}<//>`;
 }
 
-const duration = (seconds) => (seconds < 90 ? `${seconds} s` : `${Math.round(seconds / 60)} min`);
 const money = (cost, amount) => (amount === null ? "–" : `${amount.toFixed(2)} ${cost.currency}`);
 
 function Log({ id, isMoving }) {
@@ -264,8 +265,8 @@ function Log({ id, isMoving }) {
 
 const Checkpoints = ({ rows }) =>
   html`<${Table} label="Checkpoints" empty="None yet." rows=${rows} columns=${[
-    { name: "Checkpoint", cell: (one) => html`<code>${one.id}</code>` },
-    ...["roc_auc", "ks", "log_loss", "f1"].map((name) => ({ name: name.replace("_", " "), numeric: true, cell: (one) => figure(one.metrics[name], 4) })),
+    { name: "Checkpoint", cell: (one) => html`${one.name}<small>${one.id}</small>` },
+    ...["roc_auc", "ks", "log_loss", "f1"].map((name) => ({ name: words(name), numeric: true, cell: (one) => figure(one.metrics[name], 4) })),
     { name: "kB", numeric: true, cell: (one) => figure(Math.round(one.size_bytes / 1000)) },
   ]} />`;
 
@@ -279,7 +280,7 @@ function Aliases() {
     return { benchmarks, rows: await Promise.all(rows) };
   }, []);
   return html`<${Loaded} state=${state}>${({ rows, benchmarks }) => {
-    const nameOf = (id) => benchmarks.find((one) => one.id === id)?.name || `…${id.slice(-8)}`;
+    const nameOf = (id) => benchmarks.find((one) => one.id === id)?.name || idEnd(id);
     const columns = [
       { name: "Alias", cell: (one) => html`<strong>${one.id}</strong>` },
       { name: "Model", cell: (one) => (one.checkpoint ? html`<a href=${`#/models/trainings/${one.checkpoint.training_id}`}>${one.checkpoint.name}</a>` : one.checkpoint_id) },
@@ -307,10 +308,10 @@ function GateForm({ alias, benchmarks, onClose }) {
   return html`<${Dialog} title=${`What ${alias.id} asks of a model`} onClose=${onClose}>${done
     ? html`<p class="done">Saved. It holds for the next promotion.</p>`
     : html`<${Form} submit=${submit} button="Save">
-        <fieldset><legend>A result on</legend>${benchmarks.map((one) => html`<label class="check"><input type="checkbox" name=${one.id} checked=${gate.required_benchmark_ids.includes(one.id)} /> ${one.name}</label>`)}</fieldset>
+        <fieldset><legend>A result on</legend>${benchmarks.map((one) => html`<label class="check"><input type="checkbox" name=${one.id} defaultChecked=${gate.required_benchmark_ids.includes(one.id)} /> ${one.name}</label>`)}</fieldset>
         <${Rows} label="Bounds" rows=${thresholds} setRows=${setThresholds} blank=${{ metric: "roc_auc", bound: "at_least", value: "" }}>${(row, change) => html`
-          <${Field} label="Metric"><select value=${row.metric} onChange=${(event) => change({ metric: event.target.value })}>${METRICS.map((one) => html`<option value=${one}>${one.replace("_", " ")}</option>`)}</select><//>
+          <${Field} label="Metric"><select value=${row.metric} onChange=${(event) => change({ metric: event.target.value })}>${METRICS.map((one) => html`<option value=${one}>${words(one)}</option>`)}</select><//>
           <${Field} label="Is"><select value=${row.bound} onChange=${(event) => change({ bound: event.target.value })}><option value="at_least">at least</option><option value="at_most">at most</option></select><//>
           <${Field} label="Value"><input type="number" step="any" required value=${row.value} onInput=${(event) => change({ value: event.target.value })} /><//>`}<//>
-        <${Field} label="Not worse than the model before by"><select name="not_worse" value=${gate.not_worse?.metric || ""}><option value="">any metric is fine</option>${METRICS.map((one) => html`<option value=${one}>${one.replace("_", " ")}</option>`)}</select><//><//>`}<//>`;
+        <${Field} label="Not worse than the model before by"><select name="not_worse"><option value="">any metric is fine</option>${METRICS.map((one) => html`<option value=${one} selected=${one === gate.not_worse?.metric}>${words(one)}</option>`)}</select><//><//>`}<//>`;
 }

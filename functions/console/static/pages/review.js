@@ -2,16 +2,17 @@
 
 import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 import { get, numbered, path, post, put } from "../api.js";
-import { Button, Card, Empty, Field, html, List, Loaded, Page, Problem, Status, Table, Tabs, useLoad, useTask, when } from "../view.js";
+import { Button, Card, Empty, Facts, Field, html, List, Loaded, Page, Plain, Problem, SectionPage, Status, useLoad, useTask, when } from "../view.js";
 
 const STATES = ["waiting_review", "reviewing", "success", "failed"];
 const NAMES = { waiting_review: "Waiting", reviewing: "In review", success: "Approved", failed: "Rejected" };
 
+const ReviewState = ({ status }) => html`<${Status} value=${status} text=${NAMES[status]} />`;
+
 export default function Review({ parts, query }) {
   const [section = "queue", id] = parts;
   if (section === "argument" && id) return html`<${Single} id=${id} />`;
-  return html`<${Page} title="Review" lead="Read the text beside the facts, and decide whether a customer may see it." />
-    <${Tabs} page="review" current=${section} />
+  return html`<${SectionPage} page="review" current=${section} lead="Read the text beside the facts, and decide whether a customer may see it." />
     ${section === "all" ? html`<${All} status=${query.get("status") || ""} />` : html`<${Queue} />`}`;
 }
 
@@ -78,7 +79,7 @@ function Argument({ argument: given, onDecided, inQueue }) {
     return () => document.removeEventListener("keydown", onKey);
   });
   return html`<div class="grid">
-    <${Card} title=${argument.product.name} actions=${html`<${Status} value=${argument.review.status} />`}>
+    <${Card} title=${argument.product.name} actions=${html`<${ReviewState} status=${argument.review.status} />`}>
       ${editing
         ? html`<textarea aria-label="Text of the argument" value=${text} onInput=${(event) => setText(event.target.value)}></textarea>
             <div class="actions"><button class="primary" onClick=${save} disabled=${saving}>Save</button><button onClick=${() => setEditing(false)}>Cancel</button></div>`
@@ -94,7 +95,7 @@ function Argument({ argument: given, onDecided, inQueue }) {
       <${Field} label="Comment (c)" hint="It is stored with your decision."><input id="comment" value=${comment} onInput=${(event) => setComment(event.target.value)} /><//>
     <//>
     <${Card} title="Facts">
-      <${Facts} facts=${argument.client} />
+      <${Facts} label="Facts of the client" names=${["Field", "Value"]} rows=${Object.entries(argument.client).map(([name, value]) => [name, html`<${Plain} value=${value} />`])} />
       <h3>Insight</h3><p>${argument.insight_spec.insight}</p>
       <h3>Product</h3><p>${argument.product.description || argument.product.name}</p>
       <h3>Claims</h3>
@@ -118,10 +119,6 @@ function Marked({ text, claims }) {
   return html`${parts}${rest}`;
 }
 
-const Facts = ({ facts }) =>
-  html`<${Table} label="Facts of the client" rows=${Object.entries(facts)} keyOf=${([name]) => name}
-    columns=${[{ name: "Field", cell: ([name]) => name }, { name: "Value", cell: ([, value]) => (typeof value === "object" ? JSON.stringify(value) : String(value)) }]} />`;
-
 function Comments({ id }) {
   const state = useLoad(() => get(path`/arguments/${id}/comments`, { limit: 50 }), [id]);
   const [text, setText] = useState("");
@@ -139,7 +136,7 @@ function Comments({ id }) {
 function All({ status }) {
   const columns = [
     { name: "Product", cell: (one) => html`<a href=${`#/review/argument/${one.id}`}>${one.product.name}</a><small>${one.argument.slice(0, 120)}</small>` },
-    { name: "Review", cell: (one) => html`<${Status} value=${one.review.status} />` },
+    { name: "Review", cell: (one) => html`<${ReviewState} status=${one.review.status} />` },
     { name: "Unsupported claims", numeric: true, cell: (one) => one.unsupported_claims },
     { name: "Model", cell: (one) => one.model },
     { name: "Made", cell: (one) => when(one.created_at) },
