@@ -67,8 +67,8 @@ def test_jobs_read_the_weights_of_an_architecture_only_where_the_operator_has_st
         reading = [one for one in all_statements(stage) if TABICL_WEIGHTS in json.dumps(one)]
         assert [listed(one["Action"]) for one in reading] == ([["s3:GetObject"]] if is_stated else [])
         environments = [each["Environment"]["Variables"] for each in stage.properties("AWS::Lambda::Function")]
-        told = [(one.get("TABICL_WEIGHTS_LICENSE"), one.get("TABICL_WEIGHTS_SHA256")) for one in environments]
-        assert set(told) == {("MIT", WEIGHTS_SHA256) if is_stated else (None, None)}
+        stated = [(one.get("TABICL_WEIGHTS_LICENSE"), one.get("TABICL_WEIGHTS_SHA256")) for one in environments]
+        assert set(stated) == {("MIT", WEIGHTS_SHA256) if is_stated else (None, None)}
 
 
 def test_no_allowed_action_has_a_wildcard(prod: Synthesised) -> None:
