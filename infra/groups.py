@@ -11,6 +11,8 @@ CONNECTOR_FILES = "spaces/*/connectors/*"
 # Copies of tables in customers' databases, which scans make.
 SNAPSHOT_FILES = "spaces/*/snapshots/*"
 TRAINING_FILES = "spaces/*/trainings/*"
+# The operator puts these there. A job reads them for the architecture tabicl.
+TABICL_WEIGHTS = "weights/tabicl.ckpt"
 EVALUATION_FILES = "spaces/*/evaluations/*"
 SCAN_FILES = "spaces/*/scans/*"
 # The plan and the finished parts of a run, until they are published.

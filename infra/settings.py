@@ -46,6 +46,8 @@ OVERRIDABLE = (
     "restored_logs",
     "sign_in_url",
     "sign_up",
+    "tabicl_weights_license",
+    "tabicl_weights_sha256",
     "training_image_cpu",
     "training_image_gpu",
     "webhook_url",
@@ -129,6 +131,9 @@ class StageSettings:
     capacity_wait: int = 60
     training_image_cpu: str | None = None
     training_image_gpu: str | None = None
+    # License (SPDX identifier) and checksum of the weights of TabICL, which the operator has put into the bucket.
+    tabicl_weights_license: str | None = None
+    tabicl_weights_sha256: str | None = None
     scan_concurrency: int = 40
     # Functions of one run at the same time, and the rows up to which they carry a run out.
     run_concurrency: int = 40
@@ -156,6 +161,12 @@ class StageSettings:
             raise ValueError(f"job_network is 'open' or 'isolated', not {self.job_network!r}")
         if self.sign_up not in ("open", "closed"):
             raise ValueError(f"sign_up is 'open' or 'closed', not {self.sign_up!r}")
+        if bool(self.tabicl_weights_license) != bool(self.tabicl_weights_sha256):
+            raise ValueError("tabicl_weights_license and tabicl_weights_sha256 belong together: give both or none")
+        if self.tabicl_weights_sha256 and not re.fullmatch("[0-9a-f]{64}", self.tabicl_weights_sha256):
+            raise ValueError("tabicl_weights_sha256 is what `sha256sum` prints: 64 hexadecimal digits")
+        if self.tabicl_weights_license and not re.fullmatch("[A-Za-z0-9][A-Za-z0-9.+-]*", self.tabicl_weights_license):
+            raise ValueError("tabicl_weights_license is an SPDX identifier such as BSD-3-Clause, or LicenseRef-<name>")
         token, tokens = self.default_cluster_token_parameter, f"{self.parameter_prefix}/clusters/"
         if token and not token.startswith(tokens):
             raise ValueError(f"default_cluster_token_parameter: functions may read only parameters below {tokens}")

@@ -63,6 +63,9 @@ class Settings(BaseModel):
     # Comma-separated, in the order of preference: the next one is tried when AWS has no capacity.
     cpu_instance_types: str = "ml.m5.2xlarge,ml.m5.4xlarge"
     gpu_instance_types: str = "ml.g5.2xlarge,ml.g4dn.2xlarge"
+    # What the operator states of the weights of TabICL in the bucket.
+    tabicl_weights_license: str | None = Field(default=None, max_length=100)
+    tabicl_weights_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     max_gpu_count: int = 8
     max_instance_count: int = 4
     spot_training: bool = False

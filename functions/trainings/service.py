@@ -32,6 +32,7 @@ from shared.propensity.architectures.registry import check_hardware, validate_co
 from shared.settings import Settings
 from shared.space_usage.storage import StorageUsages
 from shared.spaces.members import SpaceContext
+from shared.trainings.availability import require_available
 from shared.trainings.store import Trainings
 
 # Among which a similar one is looked for.
@@ -70,6 +71,7 @@ class TrainingService:
         minutes, or fails it after an hour of trying. Raises LimitReachedError.
         """
         validate_configuration(request.architecture, request.configuration)
+        require_available(request.architecture, self._settings, context.accepted_licenses)
         _check_connectors(request.connectors)
         check_hardware(request.architecture, request.gpu_count, request.instance_count)
         limits = self._settings
@@ -235,6 +237,7 @@ class TrainingService:
         if defined:
             architecture = values.get("architecture", training.architecture)
             validate_configuration(architecture, values.get("configuration", training.configuration))
+            require_available(architecture, self._settings, context.accepted_licenses)
             check_hardware(architecture, training.gpu_count, training.instance_count)
         return Modification(values, also)
 

@@ -183,6 +183,8 @@ class ServiceFunction(Construct):
             "FUNCTION_RUN_ROWS": str(settings.function_run_rows),
             "TRAINING_IMAGE_CPU": settings.image(gpu=False),
             "TRAINING_IMAGE_GPU": settings.image(gpu=True),
+            "TABICL_WEIGHTS_LICENSE": settings.tabicl_weights_license,
+            "TABICL_WEIGHTS_SHA256": settings.tabicl_weights_sha256,
             "CPU_INSTANCE_TYPES": ",".join(settings.cpu_instance_types),
             "GPU_INSTANCE_TYPES": ",".join(settings.gpu_instance_types),
             "MAX_GPU_COUNT": str(settings.max_gpu_count),

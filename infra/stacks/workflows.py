@@ -34,6 +34,7 @@ from infra.groups import (
     SCAN_FILES,
     SCAN_RESULTS,
     SNAPSHOT_FILES,
+    TABICL_WEIGHTS,
     TRAINING_FILES,
     FunctionSpec,
     Workflow,
@@ -148,6 +149,7 @@ class WorkflowsStack(cdk.Stack):
                     for pattern in (CONNECTOR_FILES, SNAPSHOT_FILES, TRAINING_FILES, EVALUATION_FILES, RUN_FILES)
                 ],
             ),
+            *self._weights_statements(),
             iam.PolicyStatement(
                 actions=["s3:PutObject", "s3:DeleteObject"],
                 resources=[data.bucket.arn_for_objects(pattern) for pattern in (TRAINING_FILES, EVALUATION_FILES)],
@@ -241,6 +243,13 @@ class WorkflowsStack(cdk.Stack):
         )
         justify_wildcards(role, statements, data.imports)
         return role
+
+    def _weights_statements(self) -> list[iam.PolicyStatement]:
+        """Allows jobs to read the weights that the operator has put into the bucket, if there are any."""
+        if not self._settings.tabicl_weights_sha256:
+            return []
+        weights = self._data.bucket.arn_for_objects(TABICL_WEIGHTS)
+        return [iam.PolicyStatement(actions=["s3:GetObject"], resources=[weights])]
 
     def _job_assets(self) -> list[assets.Asset]:
         return [self.job_source, *([self.job_wheels] if self.job_wheels else [])]

@@ -159,6 +159,15 @@ class JobProgress(JobModel):
         return self
 
 
+class JobWeights(JobModel):
+    """The weights of an architecture in the deployment's bucket. The job refuses any other content under the key."""
+
+    bucket: str
+    key: str
+    sha256: str
+    license: str
+
+
 class TrainingJob(JobModel):
     """``job.json`` of a training."""
 
@@ -172,6 +181,7 @@ class TrainingJob(JobModel):
     instance_count: int = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
     datasets: list[JobDataset] = Field(min_length=1)
+    weights: JobWeights | None = None
     metrics: list[MetricName] = Field(default_factory=lambda: list(MetricName))
     progress: JobProgress | None = None
     save_interval_seconds: float = Field(

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from shared.models.base import KEEP, Description, Entity, Model, Name, PartialUpdate, Timestamp
 
@@ -38,22 +38,35 @@ class Privilege(StrEnum):
 
 Right = UserPermission | Privilege
 
+# An SPDX identifier, or ``LicenseRef-`` and a name.
+LicenseName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$", max_length=100)]
+AcceptedLicenses = Annotated[
+    list[LicenseName],
+    Field(
+        max_length=20,
+        description="licenses without commercial use, as `GET /architectures` names them, whose weights trainings of "
+        "the space may use all the same",
+    ),
+]
 _GUARD = "the guard judges all chats and all calls of /v1, also if a request says otherwise"
 
 
 class SpaceCreate(Model):
+    accepted_licenses: AcceptedLicenses = Field(default_factory=list)
     description: Description
     guard_required: bool = Field(default=False, description=_GUARD)
     name: Name
 
 
 class SpaceUpdate(PartialUpdate):
+    accepted_licenses: AcceptedLicenses = KEEP
     description: Description = KEEP
     guard_required: bool = KEEP
     name: Name = KEEP
 
 
 class Space(Entity):
+    accepted_licenses: AcceptedLicenses = Field(default_factory=list)
     created_by: str
     description: str
     guard_required: bool = Field(default=False, description=_GUARD)

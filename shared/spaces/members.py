@@ -66,6 +66,8 @@ class SpaceContext:
     review_rules: ReviewRules = field(default_factory=ReviewRules)
     # Whether the owner made the guard compulsory for chats.
     guard_required: bool = False
+    # Licenses without commercial use that the owner accepted.
+    accepted_licenses: frozenset[str] = frozenset()
 
     def allows(self, right: Right) -> bool:
         return self.is_owner or right in self.permissions
@@ -145,6 +147,7 @@ class Members:
             SpaceLimits.model_validate(limits) if limits else None,
             review_rules=ReviewRules.model_validate(rules or {}),
             guard_required=found[space_key].get("guard_required", False),
+            accepted_licenses=frozenset(found[space_key].get("accepted_licenses", ())),
         )
         return context, found
 

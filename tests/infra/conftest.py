@@ -19,6 +19,7 @@ from shared.settings import Settings
 from tests.infra.stage_metrics import SPACE, Stage
 
 MAIL_DOMAIN = "mail.example.com"
+WEIGHTS_SHA256 = "a1" * 32
 ROOT = Path(__file__).resolve().parents[2]
 Resource = dict[str, Any]
 
@@ -177,8 +178,9 @@ def deployed(request: pytest.FixtureRequest) -> Synthesised:
 
 @pytest.fixture(scope="session")
 def foreign(synthesise: Synthesise) -> Synthesised:
-    """Returns the development stage with an external issuer of tokens."""
-    return synthesise("dev", oidc_issuer="https://login.example.com", oidc_audience="inference")
+    """Returns the development stage with an external issuer of tokens, and the weights of TabICL."""
+    issuer = {"oidc_issuer": "https://login.example.com", "oidc_audience": "inference"}
+    return synthesise("dev", **issuer, tabicl_weights_license="MIT", tabicl_weights_sha256=WEIGHTS_SHA256)
 
 
 @pytest.fixture

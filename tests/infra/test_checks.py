@@ -120,6 +120,23 @@ def test_an_issuer_without_its_audience_is_refused() -> None:
         stage_settings("dev", {"oidc_issuer": "https://login.example.com"})
 
 
+@pytest.mark.row("Y-7")
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"tabicl_weights_license": "MIT"}, "belong together"),
+        ({"tabicl_weights_sha256": "a" * 64}, "belong together"),
+        ({"tabicl_weights_license": "MIT", "tabicl_weights_sha256": "A" * 64}, "what `sha256sum` prints"),
+        ({"tabicl_weights_license": "the MIT license", "tabicl_weights_sha256": "a" * 64}, "SPDX identifier"),
+    ],
+)
+def test_weights_without_a_license_or_checksum_that_can_be_compared_are_refused(
+    given: dict[str, str], problem: str
+) -> None:
+    with pytest.raises(ValueError, match=problem):
+        stage_settings("dev", given)
+
+
 @pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
 def test_the_handler_of_a_function_exists(spec: FunctionSpec) -> None:
     module, _, name = spec.handler.rpartition(".")

@@ -6,8 +6,17 @@ from typing import Any
 
 import pytest
 
-from infra.groups import FUNCTIONS, GROUPS, IDENTITY, FunctionSpec
-from tests.infra.conftest import MAIL_DOMAIN, Synthesised, all_statements, function_of, listed, role_of, statements
+from infra.groups import FUNCTIONS, GROUPS, IDENTITY, TABICL_WEIGHTS, FunctionSpec
+from tests.infra.conftest import (
+    MAIL_DOMAIN,
+    WEIGHTS_SHA256,
+    Synthesised,
+    all_statements,
+    function_of,
+    listed,
+    role_of,
+    statements,
+)
 
 
 def test_no_two_functions_share_a_role(prod: Synthesised) -> None:
@@ -48,6 +57,18 @@ def test_authenticated_groups_may_read_the_callers_identity_and_public_groups_ma
         else:
             # One statement must allow the whole batch that reads the identity.
             assert set(IDENTITY) <= set(spec.grants.reads)
+
+
+@pytest.mark.row("Y-7")
+def test_jobs_read_the_weights_of_an_architecture_only_where_the_operator_has_stated_them(
+    foreign: Synthesised, dev: Synthesised
+) -> None:
+    for stage, is_stated in ((foreign, True), (dev, False)):
+        reading = [one for one in all_statements(stage) if TABICL_WEIGHTS in json.dumps(one)]
+        assert [listed(one["Action"]) for one in reading] == ([["s3:GetObject"]] if is_stated else [])
+        environments = [each["Environment"]["Variables"] for each in stage.properties("AWS::Lambda::Function")]
+        stated = [(one.get("TABICL_WEIGHTS_LICENSE"), one.get("TABICL_WEIGHTS_SHA256")) for one in environments]
+        assert set(stated) == {("MIT", WEIGHTS_SHA256) if is_stated else (None, None)}
 
 
 def test_no_allowed_action_has_a_wildcard(prod: Synthesised) -> None:

@@ -15,7 +15,7 @@ from shared.errors import JobFailedError
 from shared.propensity.architectures.configuration import ArchitectureConfiguration
 from shared.propensity.features import Matrix
 from shared.propensity.holdouts import Labels, Mask
-from shared.propensity.log_odds import LogOdds, LogOddsModel
+from shared.propensity.log_odds import LogOdds, LogOddsModel, Probabilities
 
 ConfigurationT = TypeVar("ConfigurationT", bound=ArchitectureConfiguration, contravariant=True)
 # Below it, threads wait for each other more than they work.
@@ -28,20 +28,22 @@ LAST_SHARE = 0.3
 class Examples:
     """Rows with their answers: a matrix of features and a 0 or 1 for each of its rows.
 
-    A model may start from log-odds that are known already, the ``baseline``.
+    A model may start from log-odds that are known already, the ``baseline``. It may be fitted to probabilities of the
+    label, the ``taught``, in place of labels.
     """
 
     matrix: Matrix
     labels: Labels
     baseline: LogOdds | None = None
+    taught: Probabilities | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: npt.NDArray[np.intp]) -> "Examples":
         """Returns some of the rows."""
-        baseline = None if self.baseline is None else self.baseline[rows]
-        return Examples(self.matrix[rows], self.labels[rows], baseline)
+        baseline, taught = (None if each is None else each[rows] for each in (self.baseline, self.taught))
+        return Examples(self.matrix[rows], self.labels[rows], baseline, taught)
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Hardware:
 class FitTask:
     """What to fit on: examples, the validation rows of each model, and the columns that hold codes of categories.
 
-    Codes are by falling frequency.
+    Codes are by falling frequency. ``weights`` is the file that the operator provides for the architecture.
     """
 
     examples: Examples
@@ -69,6 +71,7 @@ class FitTask:
     categorical: Sequence[int]
     hardware: Hardware
     seed: int
+    weights: Path | None = None
 
 
 def threads_for(cells: int, processes: int = 1) -> int:

@@ -11,6 +11,7 @@ FAMILIES = {
     "auto": "functions.jobs.fitting.auto:Auto",
     "catboost": "functions.jobs.fitting.catboost:CatBoost",
     "lightgbm": "functions.jobs.fitting.lightgbm:LightGBM",
+    "tabicl": "functions.jobs.fitting.tabicl:TabICL",
     "tabm": "functions.jobs.fitting.tabm:TabM",
     "xgboost": "functions.jobs.fitting.xgboost:XGBoost",
 }

@@ -43,9 +43,13 @@ class LightGBM(BoostingArchitecture[LightGBMConfiguration]):
             os.environ.setdefault("OCL_ICD_FILENAMES", "libnvidia-opencl.so.1")
         # A continued fit draws its rows and columns anew: with the same seed it would repeat the first draws.
         parameters = library_parameters(configuration, hardware, seed + done)
+        targets = fitted.labels if fitted.taught is None else fitted.taught
+        if fitted.taught is not None:
+            # The same loss, for probabilities.
+            parameters |= {"objective": "cross_entropy", "metric": "cross_entropy"}
         sets = list(categorical) if configuration.categories == "sets" else []
         width = fitted.matrix.shape[1]
-        training_set = lightgbm.Dataset(fitted.matrix, fitted.labels, categorical_feature=sets, params=parameters)
+        training_set = lightgbm.Dataset(fitted.matrix, targets, categorical_feature=sets, params=parameters)
         validation_set = training_set.create_valid(validation.matrix, validation.labels)
         # When the sets have the values in steps, they drop the rows, which then need no memory while trees grow.
         del fitted, validation

@@ -34,6 +34,7 @@ from functions.jobs.sources import LocalFile, download, read_files
 from functions.jobs.train.plan import DataPlan, plan
 from functions.jobs.train.results import Result, label_notes, rarity_notes, remarks, stop_note, write_result
 from functions.jobs.train.session import training_session
+from functions.jobs.train.weights import fetch_weights
 from shared.connectors.downloads import ClientFactory
 from shared.models.job import JobFile, TrainingJob
 from shared.propensity.architectures.configuration import ArchitectureConfiguration
@@ -101,7 +102,8 @@ def _train_alone(
         return
     seed = job.seed if configuration.seed is None else configuration.seed
     data = read(job, configuration, seed, files)
-    found = fit(job, data, container, progress)
+    weights = fetch_weights(job.weights, client, scratch) if job.weights else None
+    found = fit(job, data, container, progress, weights)
     write_hashes(container.model_folder, data.fitted.matrix, data.fitted.labels)
     write_result(container.model_folder, job, data.plan, found.result)
     if found.stopped:
@@ -145,7 +147,9 @@ def read(job: TrainingJob, configuration: ArchitectureConfiguration, seed: int, 
     )
 
 
-def fit(job: TrainingJob, data: Data, container: Container, progress: ProgressReporter) -> Fit:
+def fit(
+    job: TrainingJob, data: Data, container: Container, progress: ProgressReporter, weights: Path | None = None
+) -> Fit:
     """Returns the model with what is known of it.
 
     Raises:
@@ -154,7 +158,7 @@ def fit(job: TrainingJob, data: Data, container: Container, progress: ProgressRe
     resolved, fitted, held_out, folds = data.configuration, data.fitted, data.held_out, data.folds
     session = training_session(job, resolved, container.checkpoints, progress)
     family, hardware = family_of(job.architecture), Hardware(threads_for(fitted.matrix.size), job.gpu_count)
-    task = FitTask(fitted, folds, data.plan.schema.categorical, hardware, data.seed)
+    task = FitTask(fitted, folds, data.plan.schema.categorical, hardware, data.seed, weights)
     progress.expect(family.stages(resolved, task))
     stopped: TrainingStoppedError | None = None
     try:

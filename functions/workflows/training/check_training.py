@@ -7,11 +7,14 @@ from functions.workflows.job_files import DataPart
 from functions.workflows.job_inputs import JobInputs
 from functions.workflows.training.scan_wait import ScanWait, ScanWaits
 from shared.errors import JobFailedError, NotFoundError
-from shared.models.job import TrainingJob
+from shared.models.job import JobWeights, TrainingJob
 from shared.models.job_status import JobStatus
 from shared.models.training import Training
 from shared.observability import workflow_step
+from shared.propensity.architectures.registry import describe_architecture
 from shared.resources import Resources
+from shared.settings import Settings
+from shared.trainings.availability import weights_of
 from shared.trainings.store import Trainings
 
 _resources = Resources()
@@ -37,7 +40,7 @@ def check_training(resources: Resources, event: dict[str, Any]) -> dict[str, Any
             return output
     except NotFoundError:
         raise JobFailedError("The training was deleted.") from None
-    return inputs.lay_out(_job(inputs, space_id, training, parts))
+    return inputs.lay_out(_job(resources, inputs, space_id, training, parts))
 
 
 def _pin(
@@ -70,7 +73,9 @@ def _wait(
     return {"space_id": space_id, "training_id": training_id, **wait.output()}
 
 
-def _job(inputs: JobInputs, space_id: str, training: Training, parts: Sequence[DataPart]) -> TrainingJob:
+def _job(
+    resources: Resources, inputs: JobInputs, space_id: str, training: Training, parts: Sequence[DataPart]
+) -> TrainingJob:
     target = next(connector.target for connector in training.connectors if connector.target)
     return TrainingJob(
         training_id=training.id,
@@ -82,7 +87,19 @@ def _job(inputs: JobInputs, space_id: str, training: Training, parts: Sequence[D
         instance_count=training.instance_count,
         datasets=inputs.datasets(space_id, parts, target, needs_profiles=True),
         progress=inputs.progress(),
+        weights=_weights(training.architecture, resources.settings),
     )
+
+
+def _weights(name: str, settings: Settings) -> JobWeights | None:
+    architecture = describe_architecture(name)
+    weights = weights_of(architecture, settings)
+    if architecture.weights_key and not weights:
+        raise JobFailedError(
+            f"The weights of the architecture {name} were taken away from this deployment before the training began. "
+            "Ask its operator, or choose another architecture."
+        )
+    return weights
 
 
 @workflow_step

@@ -305,6 +305,26 @@ class TabMConfiguration(ArchitectureConfiguration):
         return super().resolved(rows, positives)._with_choices({"batch_size": size})
 
 
+class TabICLConfiguration(ArchitectureConfiguration):
+    """TabICL: a transformer that learns from the rows it is shown, and teaches trees."""
+
+    context_rows: int = Field(
+        default=10_000,
+        ge=100,
+        le=100_000,
+        description="Most rows that are shown to the transformer together. With many columns it sees fewer.",
+    )
+    taught_rows: int = Field(
+        default=50_000,
+        ge=100,
+        le=1_000_000,
+        description="Most rows of which the trees learn the transformer's probabilities; of others they learn labels.",
+    )
+    views: int = Field(
+        default=8, ge=1, le=64, description="How often the transformer sees the rows, with its columns in other orders."
+    )
+
+
 class AutoConfiguration(ArchitectureConfiguration):
     """Several architectures together, weighted by how well they predict rows that they have not seen."""
 

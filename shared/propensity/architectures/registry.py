@@ -16,6 +16,7 @@ from shared.propensity.architectures.configuration import (
     AutoConfiguration,
     CatBoostConfiguration,
     LightGBMConfiguration,
+    TabICLConfiguration,
     TabMConfiguration,
     XGBoostConfiguration,
 )
@@ -41,6 +42,8 @@ class ArchitectureDescription:
     explains_exactly: bool = True
     # When ``auto`` fits it.
     in_auto: str = ""
+    # Where in the deployment's bucket its operator puts the weights that it needs.
+    weights_key: str = ""
 
     def most(self, field: Literal["gpu_count", "instance_count"]) -> float:
         """Returns how many GPUs or instances it can use."""
@@ -115,6 +118,15 @@ ARCHITECTURES = {
             uses_workers=True,
             explains_exactly=False,
             in_auto="from 100,000 rows on, with GPUs",
+        ),
+        ArchitectureDescription(
+            name="tabicl",
+            title="Trees taught by TabICL, a transformer that learns from the rows it is shown",
+            license="BSD-3-Clause",
+            source="https://github.com/soda-inria/tabicl",
+            configuration=TabICLConfiguration,
+            uses_gpus=True,
+            weights_key="weights/tabicl.ckpt",
         ),
     )
 }

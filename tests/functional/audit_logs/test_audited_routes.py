@@ -263,7 +263,7 @@ def test_every_route_that_writes_leaves_a_row_with_its_actor_and_the_values_befo
     bob = sign_in("bob", space=space)
     bob.get("/me", headers={"X-Space-Id": ""})
     space_path = {"id": space}
-    update("/spaces/{id}", "space", name=("a", "b"))(space_path)
+    update("/spaces/{id}", "space", name=("a", "b"), accepted_licenses=(["CC-BY-NC-4.0"], []))(space_path)
     write("PUT /spaces/{id}/limits", "space", "updated", path=space_path, json={"space": {"tokens_per_day": 10**6}})
     invited = {"emails": ["bob@example.com", "carol@example.com"], "roles": ["trainings:get"]}
     invites = write("POST /spaces/{id}/invite", "invite", "created", path=space_path, json=invited)["invites"]

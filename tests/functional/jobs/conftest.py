@@ -89,6 +89,12 @@ def _handler(cloud: Cloud) -> type[QuietHandler]:
                 return
             self.answer(200, content, {"ETag": etag})
 
+        def do_HEAD(self) -> None:
+            content = cloud.objects.get(self.path.lstrip("/"))
+            self.send_response(404 if content is None else 200)
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.end_headers()
+
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.path == "/webhooks":

@@ -7,7 +7,14 @@ from fastapi.testclient import TestClient
 from functions.jobs.fitting.auto import members_for
 from functions.jobs.fitting.families import FAMILIES
 from shared.dynamodb.table import Table
+from shared.settings import Settings
 from tests.fixtures.trainings import training_request
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Returns the settings of a deployment that has the weights of all architectures."""
+    return settings.model_copy(update={"tabicl_weights_license": "MIT", "tabicl_weights_sha256": "0" * 64})
 
 
 @pytest.mark.row("ML-1", "TR-2", "Y-7")
@@ -17,7 +24,13 @@ def test_every_architecture_is_listed_with_its_settings_and_a_free_license(clien
     assert listed.keys() == FAMILIES.keys()
     assert [name for name, each in listed.items() if each["is_default"]] == ["auto"]
     assert {each["license"] for each in listed.values()} <= {"MIT", "Apache-2.0", "BSD-3-Clause"}
-    assert {name for name, each in listed.items() if each["uses_gpus"]} == {"auto", "lightgbm", "tabm", "xgboost"}
+    assert {name for name, each in listed.items() if each["uses_gpus"]} == {
+        "auto",
+        "lightgbm",
+        "tabicl",
+        "tabm",
+        "xgboost",
+    }
     for use in ("uses_several_gpus", "uses_several_instances"):
         assert {name for name, each in listed.items() if each[use]} == {"tabm", "xgboost"}
     assert [name for name, each in listed.items() if each["exceeds_memory"]] == ["xgboost"]

@@ -122,8 +122,8 @@ function TargetStep({ file, onStarted }) {
         <select name="positive" key=${target}><option value="">automatic</option>${values.map((one) => html`<option value=${one.value}>${one.value}</option>`)}</select><//>
       <${Field} label="Name"><input name="name" required maxlength="100" defaultValue=${file.name.replace(/\.[^/]*$/, "")} /><//>
     </div>
-    <${Loaded} state=${architectures}>${({ data }) => html`<fieldset><legend>Kinds of models</legend><div class="actions">${data.map((one) => html`<label class="check" title=${one.title}>
-      <input type="checkbox" checked=${chosen.includes(one.name)} onChange=${() => toggle(one.name)} /> ${one.name}</label>`)}</div></fieldset>`}<//>
+    <${Loaded} state=${architectures}>${({ data }) => html`<fieldset><legend>Kinds of models</legend><div class="actions">${data.map((one) => html`<label class="check" title=${one.unavailable_because ?? one.title}>
+      <input type="checkbox" checked=${chosen.includes(one.name)} disabled=${!one.is_available} onChange=${() => toggle(one.name)} /> ${one.name}</label>`)}</div></fieldset>`}<//>
     ${column && column.distinct !== 2 && html`<p class="note">A model of this kind needs a column with two values. ${column.name} has ${figure(column.distinct)}.</p>`}
   <//>`;
 }
