@@ -132,20 +132,22 @@ def learn(
         )
     random = np.random.default_rng(task.seed)
 
-    def ask(context: Rows, asked: Rows, into: LogOdds) -> None:
+    def ask(context: Rows, asked: Rows, into: LogOdds, limit: int) -> None:
         session.check()
         context = _drawn(context, examples.labels, most, random)
         if len(np.unique(examples.labels[context])) == 2:
-            asked = random.permutation(asked)[: configuration.taught_rows // PARTS]
+            asked = random.permutation(asked)[:limit]
             into[asked] = teacher.log_odds(examples.take(context), examples.matrix[asked])
 
     lessons = []
     for index, held in enumerate(task.folds):
         lesson = Lesson(*(np.full(len(examples), np.nan) for _ in range(2)))
         rows = np.nonzero(~held)[0]
-        for part in _parts(task, index, rows):
-            ask(np.setdiff1d(rows, part), part, lesson.fitted)
-        ask(rows, np.nonzero(held)[0], lesson.validation)
+        parts = _parts(task, index, rows)
+        limit = max(configuration.taught_rows // len(parts), 1)
+        for part in parts:
+            ask(np.setdiff1d(rows, part), part, lesson.fitted, limit)
+        ask(rows, np.nonzero(held)[0], lesson.validation, limit)
         lessons.append(lesson)
     return lessons
 
