@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from functions.decision_runs.columns import require_columns
 from functions.decision_runs.what_ifs import changed
 from shared.checkpoints.aliases import CheckpointAliases
 from shared.clock import Clock, new_id
@@ -131,9 +132,11 @@ class DecisionRunService(RunControl[DecisionRun, DecisionRunCreate]):
             output = self._empty_output(space_id, request.output, f"decisions/run={run_id}")
         inputs = self._inputs.find(space_id, request)
         _require_room(inputs, request, moment)
+        checkpoints = self._aliases.checkpoints(space_id, references(moment))
+        require_columns(checkpoints, inputs.files)
         settings = kept(
             moment,
-            self._aliases.checkpoints(space_id, references(moment)),
+            checkpoints,
             self._insights.counts(space_id, [action.id for action in moment.actions]),
             dry_run=request.dry_run,
             limits=request.limits,

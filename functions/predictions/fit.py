@@ -7,29 +7,21 @@ from shared.errors import ConflictError, Detail, ValidationFailedError
 from shared.models.catalog import CatalogColumn
 from shared.models.client_key import ClientKeyRule
 from shared.propensity.features import EXPECTED, Feature, encode_cells, is_unread
+from shared.runs.columns import REPORTED, TYPES, listed
 from shared.runs.inputs import InputFile
 
 if TYPE_CHECKING:
     from shared.propensity.features import FeatureSchema
-
-LISTED = 10
-REPORTED = 100
-# The types of the catalog in which a model finds values of its kinds of features. Text may hold any of them.
-_TYPES = {
-    "numeric": {"int", "float", "boolean", "string"},
-    "boolean": {"int", "float", "boolean", "string"},
-    "datetime": {"date", "datetime", "string"},
-}
 
 
 def require_fitting(schema: "FeatureSchema", files: Sequence[InputFile]) -> None:
     """Raises ValidationFailedError naming missing columns, and ConflictError naming those with other values."""
     missing = list(_missing(schema, files))
     if missing:
-        raise ValidationFailedError(f"body.files: {_listed(missing)}", missing[:REPORTED])
+        raise ValidationFailedError(f"body.files: {listed(missing)}", missing[:REPORTED])
     changed = list(_changed(schema, files))
     if changed:
-        raise ConflictError(f"Columns have changed since the training: {_listed(changed)}", changed[:REPORTED])
+        raise ConflictError(f"Columns have changed since the training: {listed(changed)}", changed[:REPORTED])
 
 
 def key_columns(rule: ClientKeyRule, files: Sequence[InputFile], stated: str | None) -> list[str]:
@@ -75,15 +67,10 @@ def _changed(schema: "FeatureSchema", files: Sequence[InputFile]) -> Iterator[De
 
 def _fits(feature: Feature, column: CatalogColumn) -> bool:
     """Returns whether the model can read the column. Of text, its most frequent values decide."""
-    if column.type not in _TYPES[feature.kind]:
+    if column.type not in TYPES[feature.kind]:
         return False
     cells = [top.value for top in column.top_values] if column.type == "string" else []
     if not cells:
         return True
     encoded = encode_cells(feature, cells)[0]
     return any(value == value or not is_unread(feature, cell) for value, cell in zip(encoded, cells, strict=True))
-
-
-def _listed(details: Sequence[Detail]) -> str:
-    more = f"; and {len(details) - LISTED} more" if len(details) > LISTED else ""
-    return "; ".join(detail.message for detail in details[:LISTED]) + more

@@ -13,7 +13,8 @@ from fastapi.testclient import TestClient
 from functions.workflows.decision_run.fail_decision_run import fail_decision_run
 from functions.workflows.decision_run.finish_decision_run import finish_decision_run
 from shared.errors import JobFailedError
-from shared.models.checkpoint import Checkpoint
+from shared.models.checkpoint import Checkpoint, CheckpointInput
+from shared.propensity.artifacts import read_checkpoint_metadata
 from shared.resources import Resources
 from tests.fixtures.aws import BUCKET
 from tests.fixtures.clocks import MovableClock
@@ -124,7 +125,9 @@ def table(rows: int, first: int = 1, seed: int = 8) -> pl.DataFrame:
 @pytest.fixture
 def runs(client: TestClient, resources: Resources, clock: MovableClock, scoring_model: bytes) -> Runs:
     lab = Lab(client, resources)
-    checkpoint = add_model(resources.table, lab.space_id, scoring_model)
+    read = read_checkpoint_metadata(io.BytesIO(scoring_model)).features.features
+    inputs = [CheckpointInput(name=column.name, type=column.kind) for column in read]
+    checkpoint = add_model(resources.table, lab.space_id, scoring_model, inputs=inputs)
     return Runs(lab, checkpoint, lab.connector(name="In"), lab.connector(name="Out"))
 
 

@@ -25,6 +25,22 @@ def contacts(runs: Runs) -> list[int]:
 
 
 @pytest.mark.row("BD-2")
+def test_columns_that_changed_since_the_training_are_named_before_anything_starts(runs: Runs) -> None:
+    runs.action("Loan", channel="email", model_id=runs.checkpoint.id)
+    runs.upload("b.parquet", table(10).drop("age", "city"))
+    response = runs.request()
+    assert response.status_code == 400
+    assert "the file 'b.parquet' lacks the column 'age' of the model 'Churn'" in response.json()["error"]
+    assert "lacks the column 'city'" in response.json()["error"]
+
+    runs.upload("b.parquet", table(10).with_columns(age=pl.date(2026, 1, 31)))
+    response = runs.request()
+    assert response.status_code == 409
+    assert "'age' of the file 'b.parquet' has the type date" in response.json()["error"]
+    assert runs.client.get("/decision-runs").json()["count"] == 0
+
+
+@pytest.mark.row("BD-2")
 def test_more_refused_rows_than_the_share_allows_end_the_run(runs: Runs) -> None:
     # Whole rows of nulls would be blank lines.
     rows = table(10).with_columns(customer_id=pl.when(pl.int_range(10) < 3).then(None).otherwise("customer_id"))
