@@ -98,7 +98,7 @@ def owners_among(item: Item, space_ids: Set[str]) -> set[str]:
     parts = {*rest}
     if kind in ("membership", "invite_email", "removal"):  # filed under a user or an address
         parts.update(item["SK"].split("#"))
-    # Filed under the job's id, and in lists of all spaces.
-    if kind in ("job", "connector", "chat", "argument", "cluster", "member", "object", "training"):
+    # Filed under the job's id, and in the lists of all spaces that CleanupList keeps.
+    if kind == "job" or rest == ["purges"]:
         parts.add(item.get("space_id"))
     return parts & space_ids

@@ -42,6 +42,11 @@ class Server(socketserver.ThreadingTCPServer):
         self.connections = 0
         self.keeps_open = True
         self.stopping = threading.Event()
+        self.ended = threading.Event()
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self.ended.set()
 
     @property
     def place(self) -> str:
@@ -210,6 +215,7 @@ def test_calls_share_a_connection_until_the_server_ends_it(pauses: list[float]) 
         assert server.connections == 1
         server.keeps_open = False
         transact(client)
+        assert server.ended.wait(5)
         server.keeps_open = True
         for _ in range(3):
             transact(client)
