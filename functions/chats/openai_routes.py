@@ -14,7 +14,7 @@ from functions.chats.service import SERVED_BY
 from functions.chats.turns import TurnRequest
 from shared.http.errors import errors, openai_error_body
 from shared.http.routers import ConversationRoute, CurrentContext, GroupRouter
-from shared.models.base import Model, ModelName
+from shared.models.base import ALSO_WITH_POINT, Model, ModelName
 from shared.models.chat import ChatCompletion, ChatCompletionCreate, MaxTokens, Message
 from shared.models.cluster import LanguageModel
 from shared.spaces.members import SpaceContext
@@ -32,7 +32,12 @@ class OpenAICompletionCreate(ChatCompletionCreate):
     model: ModelName
     messages: Annotated[list[Message], Field(min_length=1, max_length=2000)]
     max_completion_tokens: MaxTokens | None = None
-    n: Annotated[int, Field(ge=1, le=8, strict=True, description="each completion is a call of its own")] | None = None
+    n: (
+        Annotated[
+            int, Field(ge=1, le=8, strict=True, description="each completion is a call of its own"), ALSO_WITH_POINT
+        ]
+        | None
+    ) = None
     stream_options: dict[str, Any] | None = None
     store: bool | None = Field(default=None, description="store the turn as a chat of the space")
     tools: Annotated[list[dict[str, Any]], Field(max_length=128)] | None = None

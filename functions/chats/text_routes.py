@@ -15,7 +15,7 @@ from functions.chats.turns import TurnRequest
 from shared.dependencies import CurrentResources
 from shared.http.errors import openai_error_body
 from shared.http.routers import CurrentContext
-from shared.models.base import Model, ModelName
+from shared.models.base import ALSO_WITH_POINT, Model, ModelName
 from shared.models.chat import (
     ChatCompletion,
     ChatCompletionCreate,
@@ -62,15 +62,15 @@ class TextCompletionCreate(_OpenAIBody):
     prompt: PlainText | Annotated[list[PlainText], Field(min_length=1, max_length=CALLS_LIMIT)] = Field(
         description="one text or several; tokens are not supported"
     )
-    best_of: Annotated[int, Field(ge=1, le=1, strict=True)] | None = None
+    best_of: Annotated[int, Field(ge=1, le=1, strict=True), ALSO_WITH_POINT] | None = None
     echo: Literal[False] | None = Field(default=None, description="the prompt is never repeated")
     frequency_penalty: Annotated[float, Field(ge=-2, le=2, strict=True)] | None = None
     logit_bias: dict[str, Annotated[float, Field(strict=True)]] | None = None
-    logprobs: Annotated[int, Field(ge=0, le=20, strict=True)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=20, strict=True), ALSO_WITH_POINT] | None = None
     max_tokens: MaxTokens = DEFAULT_TOKENS
-    n: Annotated[int, Field(ge=1, le=8, strict=True)] = 1
+    n: Annotated[int, Field(ge=1, le=8, strict=True), ALSO_WITH_POINT] = 1
     presence_penalty: Annotated[float, Field(ge=-2, le=2, strict=True)] | None = None
-    seed: Annotated[int, Field(strict=True)] | None = None
+    seed: Annotated[int, Field(strict=True), ALSO_WITH_POINT] | None = None
     stop: str | list[str] | None = None
     stream: bool = False
     stream_options: dict[str, Any] | None = None
@@ -105,7 +105,7 @@ class TextCompletionCreate(_OpenAIBody):
         return [TurnRequest(body, context, correlation_id, None, options, store=False, is_text=True) for body in bodies]
 
 
-TokenId = Annotated[int, Field(strict=True)]
+TokenId = Annotated[int, Field(strict=True), ALSO_WITH_POINT]
 # The validator's message is clearer than one for each form of the input.
 _SOME = Field(json_schema_extra={"minItems": 1, "maxItems": INPUTS_LIMIT})
 
@@ -114,7 +114,7 @@ class EmbeddingsCreate(_OpenAIBody):
     """OpenAI's parameters of vectors. The server of the model has to read ``input`` if it is tokens."""
 
     input: str | Annotated[list[str], _SOME] | Annotated[list[TokenId], _SOME] | Annotated[list[list[TokenId]], _SOME]
-    dimensions: Annotated[int, Field(ge=1, le=100_000, strict=True)] | None = None
+    dimensions: Annotated[int, Field(ge=1, le=100_000, strict=True), ALSO_WITH_POINT] | None = None
     encoding_format: Literal["float", "base64"] = "float"
 
     @model_validator(mode="after")

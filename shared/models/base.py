@@ -47,6 +47,13 @@ def format_timestamp(value: datetime) -> str:
     return value.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
+def parse_whole_number(value: Any) -> Any:
+    """Returns 3 for 3.0, which is the same number in JSON; some clients write all numbers with a point."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# Of strict integers, which refuse truth values and texts.
+ALSO_WITH_POINT = BeforeValidator(parse_whole_number)
 Timestamp = Annotated[
     datetime,
     BeforeValidator(parse_timestamp),

@@ -6,7 +6,18 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticSerializationError
 
-from shared.models.base import KEEP, Entity, Identifier, Model, ModelName, Name, NotBlank, PartialUpdate, Timestamp
+from shared.models.base import (
+    ALSO_WITH_POINT,
+    KEEP,
+    Entity,
+    Identifier,
+    Model,
+    ModelName,
+    Name,
+    NotBlank,
+    PartialUpdate,
+    Timestamp,
+)
 from shared.models.free_objects import check_object
 from shared.models.inference_log import MAX_TAGS
 
@@ -17,7 +28,7 @@ RESPONSE_CHARACTERS = 50_000
 
 Temperature = Annotated[float, Field(ge=0, le=2, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
-MaxTokens = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
+MaxTokens = Annotated[int, Field(ge=1, le=1_000_000, strict=True), ALSO_WITH_POINT]
 FreeObject = Annotated[dict[str, Any], AfterValidator(check_object)]
 Tag = Annotated[NotBlank, StringConstraints(max_length=100)]
 
@@ -34,7 +45,7 @@ class ExpertUse(Model):
 
     id: str
     name: str
-    version_number: int = Field(strict=True)
+    version_number: Annotated[int, ALSO_WITH_POINT] = Field(strict=True)
 
 
 class Message(Model):

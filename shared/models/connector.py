@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from shared.models.base import KEEP, ColumnName, Entity, Model, Name, PartialUpdate, Timestamp
+from shared.models.base import ALSO_WITH_POINT, KEEP, ColumnName, Entity, Model, Name, PartialUpdate, Timestamp
 from shared.models.job_status import JobStatus
 from shared.models.reading import ReadOptions
 from shared.models.schema_drift import DriftPolicy
@@ -183,7 +183,7 @@ class S3Update(PartialUpdate):
 
 
 HostName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,253}$")]
-Port = Annotated[int, Field(ge=1, le=65_535, strict=True)]
+Port = Annotated[int, Field(ge=1, le=65_535, strict=True), ALSO_WITH_POINT]
 # What PostgreSQL calls an identifier.
 SqlName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[^\x00]*$")]
 TableNames = Annotated[list[SqlName], Field(min_length=1, max_length=TABLES_LIMIT)]
@@ -354,7 +354,7 @@ def credentials_parameter(parameter_prefix: str, connector_id: str) -> str:
 
 class UploadRequest(Model):
     files: list[FileName] = Field(min_length=1, max_length=UPLOAD_FILES_LIMIT)
-    max_bytes: int = Field(
+    max_bytes: Annotated[int, ALSO_WITH_POINT] = Field(
         strict=True,
         default=UPLOAD_BYTES_LIMIT,
         ge=1,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from shared.models.action import ActionPriority, ActionStatus, ActionValue, Channel, Conditions, ModelReference
-from shared.models.base import Identifier, Model, Timestamp
+from shared.models.base import ALSO_WITH_POINT, Identifier, Model, Timestamp
 from shared.models.experiment import ArmPolicy
 from shared.models.insight import CANDIDATES_LIMIT, Arbitration, Rule, Wording
 from shared.models.job import JobModel
@@ -13,7 +13,7 @@ from shared.models.run import DuplicateCustomer, Run, RunCreate, RunOutputCreate
 
 MAX_LIMITS = 1000
 SHOWN_DUPLICATES = 100
-OfferAmount = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True)]
+OfferAmount = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True), ALSO_WITH_POINT]
 
 
 class OfferLimit(Model):

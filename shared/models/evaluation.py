@@ -1,8 +1,10 @@
 """Evaluations: a checkpoint measured on a benchmark."""
 
+from typing import Annotated
+
 from pydantic import Field
 
-from shared.models.base import Entity, Identifier, Model, Timestamp
+from shared.models.base import ALSO_WITH_POINT, Entity, Identifier, Model, Timestamp
 from shared.models.job import CalibrationMeasurement, CurvePoint, Interval, JobFile, MetricName, ReportedFile
 from shared.models.job_status import JobStatus
 
@@ -10,7 +12,7 @@ from shared.models.job_status import JobStatus
 class EvaluationCreate(Model):
     benchmark_id: Identifier
     checkpoint_id: Identifier
-    gpu_count: int = Field(ge=0, strict=True, description="0 runs on CPU")
+    gpu_count: Annotated[int, ALSO_WITH_POINT] = Field(ge=0, strict=True, description="0 runs on CPU")
 
 
 class DueEvaluation(Model):

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from shared.models.action import ActionPriority, Channel, Currency, ValueAmount
-from shared.models.base import KEEP, Entity, Identifier, Model, ModelName, PartialUpdate, Timestamp
+from shared.models.base import ALSO_WITH_POINT, KEEP, Entity, Identifier, Model, ModelName, PartialUpdate, Timestamp
 from shared.models.chat import Fraction, MaxTokens, Temperature
 from shared.models.checkpoint import UnseenCategory
 from shared.models.claim import Claim
@@ -166,7 +166,7 @@ class InsightCreate(Model):
         "immediately; report it as sent with POST /contacts",
     )
     temperature: Temperature | None = Field(default=None, description="0 when left out")
-    top: int | None = Field(
+    top: Annotated[int | None, ALSO_WITH_POINT] = Field(
         strict=True,
         default=None,
         ge=1,
@@ -411,9 +411,9 @@ class Insight(Entity):
 class SuppressionDays(Model):
     """Number of days after a reaction in which the same client does not get the offer again."""
 
-    accepted: int = Field(default=90, ge=0, le=3650, strict=True)
-    ignored: int = Field(default=7, ge=0, le=3650, strict=True)
-    rejected: int = Field(default=30, ge=0, le=3650, strict=True)
+    accepted: Annotated[int, ALSO_WITH_POINT] = Field(default=90, ge=0, le=3650, strict=True)
+    ignored: Annotated[int, ALSO_WITH_POINT] = Field(default=7, ge=0, le=3650, strict=True)
+    rejected: Annotated[int, ALSO_WITH_POINT] = Field(default=30, ge=0, le=3650, strict=True)
 
 
 class LimitPeriod(StrEnum):
@@ -428,8 +428,8 @@ class ContactLimit(Model):
 
     action_id: Identifier | None = Field(default=None, description="only contacts about this action")
     channel: Channel | None = Field(default=None, description="only contacts on this channel; all channels if left out")
-    contacts: int = Field(ge=0, le=1000, strict=True)
-    days: int = Field(ge=1, le=365, strict=True)
+    contacts: Annotated[int, ALSO_WITH_POINT] = Field(ge=0, le=1000, strict=True)
+    days: Annotated[int, ALSO_WITH_POINT] = Field(ge=1, le=365, strict=True)
     group: Identifier | None = Field(default=None, description="only contacts about actions of this action group")
     period: LimitPeriod = Field(
         default=LimitPeriod.ROLLING, description="`calendar` days are those of the policy's `time_zone`"
@@ -477,7 +477,7 @@ class PriorityWeights(Model):
 
 
 TimeZone = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_known_zone)]
-ReservationMinutes = Annotated[int, Field(ge=1, le=60 * 24 * 31, strict=True)]
+ReservationMinutes = Annotated[int, Field(ge=1, le=60 * 24 * 31, strict=True), ALSO_WITH_POINT]
 
 
 class InsightPolicyUpdate(PartialUpdate):

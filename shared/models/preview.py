@@ -1,10 +1,10 @@
 """A preview of a file: its first rows, as given options read them."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from shared.models.base import Model
+from shared.models.base import ALSO_WITH_POINT, Model
 from shared.models.connector import FileName
 from shared.models.reading import ColumnTypeName, FileDialect, ReadOptions, ReadWarning
 
@@ -16,7 +16,7 @@ class PreviewRequest(Model):
     read_options: ReadOptions | None = Field(
         default=None, description="options to try, over those of the connector and the file; they are not stored"
     )
-    rows: int = Field(default=20, strict=True, ge=1, le=PREVIEW_ROWS_LIMIT)
+    rows: Annotated[int, ALSO_WITH_POINT] = Field(default=20, strict=True, ge=1, le=PREVIEW_ROWS_LIMIT)
 
 
 class PreviewColumn(Model):

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from shared.bounds import SCANNED_FILE
-from shared.models.base import ColumnName, Model
+from shared.models.base import ALSO_WITH_POINT, ColumnName, Model
 
 ColumnTypeName = Literal["int", "float", "boolean", "date", "datetime", "string"]
 # A catalog entry and a training's notes show so many warnings; counts are of all.
@@ -79,7 +79,7 @@ class ReadOptions(Model):
         default=None, description="character before a quote inside a quoted field; without it, quotes are doubled"
     )
     header: bool | None = Field(default=None, description="whether the first line names the columns")
-    skip_lines: int | None = Field(
+    skip_lines: Annotated[int | None, ALSO_WITH_POINT] = Field(
         default=None, strict=True, ge=0, le=1000, description="lines before the header or the first row"
     )
     encoding: EncodingName | None = Field(default=None, description="such as `utf-8`, `cp1252` or `shift_jis`")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from shared.models.base import KEEP, Description, Entity, Model, Name, PartialUpdate, Timestamp
+from shared.models.base import ALSO_WITH_POINT, KEEP, Description, Entity, Model, Name, PartialUpdate, Timestamp
 
 UNSUPPORTED_LIMIT = 1000
 
@@ -100,7 +100,7 @@ class ReviewRules(Model):
         description="whether the authors, who made an argument or last changed its text or facts, can't approve it; "
         "`when_possible` exempts spaces in which no other member may approve",
     )
-    max_unsupported_claims: int | None = Field(
+    max_unsupported_claims: Annotated[int | None, ALSO_WITH_POINT] = Field(
         default=0,
         ge=0,
         le=UNSUPPORTED_LIMIT,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from shared.models.base import KEEP, Entity, Identifier, Model, Name, PartialUpdate, Timestamp
+from shared.models.base import ALSO_WITH_POINT, KEEP, Entity, Identifier, Model, Name, PartialUpdate, Timestamp
 from shared.models.checkpoint import Checkpoint
 from shared.models.connector_training import ConnectorTraining, ConnectorTrainings, ConnectorTrainingUpdate
 from shared.models.job import MAX_SERIES_POINTS, SeriesPoint
@@ -41,8 +41,10 @@ class TrainingCreate(Model):
     configuration: Configuration
     connectors: ConnectorTrainings
     data_model_id: Identifier
-    gpu_count: int = Field(ge=0, strict=True, description="GPUs of each instance; 0 trains on CPU")
-    instance_count: int = Field(
+    gpu_count: Annotated[int, ALSO_WITH_POINT] = Field(
+        ge=0, strict=True, description="GPUs of each instance; 0 trains on CPU"
+    )
+    instance_count: Annotated[int, ALSO_WITH_POINT] = Field(
         default=1, ge=1, strict=True, description="instances to train on at the same time; each reads some of the files"
     )
     name: Name

@@ -48,3 +48,18 @@ def test_a_number_is_neither_a_truth_value_nor_a_text(field: FieldInfo) -> None:
         for sent in (value, [value], {"key": value}):
             with pytest.raises(ValidationError):
                 adapter.validate_python(sent)
+
+
+@pytest.mark.parametrize("field", [each for each in number_fields() if int in parts(each.values[0].annotation)])
+def test_a_whole_number_may_be_written_with_a_point(field: FieldInfo) -> None:
+    whole: Any = Annotated[field.annotation, field]
+    adapter = TypeAdapter[Any](whole)
+    for value in (1, 30, 1_000):
+        try:
+            expected = adapter.validate_python(value)
+        except ValidationError:
+            continue
+        sent = adapter.validate_python(float(value))
+        assert (sent, type(sent)) == (expected, type(expected))
+    with pytest.raises(ValidationError):
+        adapter.validate_python(1.5)
