@@ -88,9 +88,9 @@ bench: setup ## Measure speed and memory, and print the ratios (45 minutes)
 	@uv sync --frozen --inexact --quiet --group bench >&2
 	@$(BIN)/python -m tests.load
 
-quality: setup ## Compare our models with those of other libraries (two hours)
+quality: setup ## Compare our models with those of other libraries (half an hour)
 	@uv sync --frozen --inexact --quiet --group bench >&2
-	@$(BIN)/python -m tests.load model_quality low_base_rates
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.load model_quality low_base_rates
 
 faults: setup ## Inject faults of every kind into AWS, then recount every table: make faults MINUTES=5 SEED=1
 	@$(BIN)/python -m tests.faults --minutes "$(or $(MINUTES),0)" $(if $(SEED),--seed "$(SEED)")

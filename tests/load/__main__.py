@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 NAMES = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py") if "def main(" in path.read_text())
-# These train for an hour each, so `make quality` runs them.
+# These train for half an hour, so `make quality` runs them.
 ONLY_BY_NAME = {"model_quality", "low_base_rates"}
 
 
