@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from functions.decision_runs.columns import require_columns
 from functions.decision_runs.what_ifs import changed
 from shared.checkpoints.aliases import CheckpointAliases
 from shared.clock import Clock, new_id
@@ -133,6 +132,9 @@ class DecisionRunService(RunControl[DecisionRun, DecisionRunCreate]):
         inputs = self._inputs.find(space_id, request)
         _require_room(inputs, request, moment)
         checkpoints = self._aliases.checkpoints(space_id, references(moment))
+        # Other requests compare no columns.
+        from functions.decision_runs.columns import require_columns
+
         require_columns(checkpoints, inputs.files)
         settings = kept(
             moment,
