@@ -76,14 +76,20 @@ def test_a_long_list_reads_on_by_cursors_as_one_scrolls_and_keeps_few_rows_in_th
     expect(last).to_be_in_viewport()
     assert min(shown_rows(page, "Audit log")) > 100
     assert sum("after=" in url for url in asked) == 2
-    page.keyboard.press("Home")
-    expect(frame.locator("tr[aria-rowindex='2']")).to_be_in_viewport()
+    first = frame.locator("tr[aria-rowindex='2']")
+    for _ in range(50):
+        page.keyboard.press("Home")
+        page.wait_for_timeout(100)
+        if first.count():
+            break
+    expect(first).to_be_in_viewport()
 
 
 def test_a_row_that_scrolls_away_gives_its_focus_to_the_table(page: Page, api: ApiClient) -> None:
     opened(page, "operations/audit?entity=data_model", "Operations")
     frame = page.get_by_role("region", name="Audit log")
     frame.locator("summary").first.focus()
+    expect(frame.locator("summary").first).to_be_focused()
     frame.evaluate("frame => { frame.scrollTop = frame.scrollHeight }")
     expect(frame.locator("tr[aria-rowindex='2']")).to_have_count(0)
     expect(frame).to_be_focused()

@@ -187,7 +187,7 @@ def measure(side: str, folder: Path, table: str) -> Run:
 
 def require_equal(folder: Path) -> None:
     """Requires that both sides wrote the same probabilities."""
-    ours = pl.read_parquet(folder / "ours" / "**" / "*.parquet", glob=True).sort("client_key")["probability"]
+    ours = pl.read_parquet(folder / "ours" / "**" / "parts" / "*.parquet", glob=True).sort("client_key")["probability"]
     theirs = pl.read_parquet(folder / "peer" / "all.parquet").sort("client_key")["probability"]
     assert ours.to_list() == theirs.to_list()
 
