@@ -54,7 +54,7 @@ def unit(session: nox.Session) -> None:
 @nox.session(allow_parallel=True)
 def e2e(session: nox.Session) -> None:
     """Runs the end-to-end tests against the local stack."""
-    run_pytest(session, 18, "--timeout", "600", "tests/e2e")
+    run_pytest(session, 22, "--timeout", "600", "tests/e2e")
 
 
 @nox.session(allow_parallel=True)
@@ -79,7 +79,7 @@ def infra(session: nox.Session) -> None:
 @nox.session(allow_parallel=True)
 def container(session: nox.Session) -> None:
     """Starts jobs in an environment like SageMaker's, from what a deployment ships."""
-    run_pytest(session, 10, "--timeout", "300", "tests/container")
+    run_pytest(session, 15, "--timeout", "300", "tests/container")
 
 
 @nox.session(allow_parallel=True)
