@@ -135,7 +135,7 @@ class DecisionRunService(RunControl[DecisionRun, DecisionRunCreate]):
         # Other requests compare no columns.
         from functions.decision_runs.columns import require_columns
 
-        require_columns(checkpoints, inputs.files)
+        require_columns(checkpoints.values(), inputs.files)
         settings = kept(
             moment,
             checkpoints,

@@ -7,7 +7,7 @@ from shared.errors import ConflictError, Detail, ValidationFailedError
 from shared.models.catalog import CatalogColumn
 from shared.models.client_key import ClientKeyRule
 from shared.propensity.features import EXPECTED, Feature, encode_cells, is_unread
-from shared.runs.columns import REPORTED, TYPES, listed
+from shared.runs.columns import REPORTED, TYPES, listed, missing_columns
 from shared.runs.inputs import InputFile
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def require_fitting(schema: "FeatureSchema", files: Sequence[InputFile]) -> None:
     """Raises ValidationFailedError naming missing columns, and ConflictError naming those with other values."""
-    missing = list(_missing(schema, files))
+    missing = list(missing_columns(files, [feature.name for feature in schema.features]))
     if missing:
         raise ValidationFailedError(f"body.files: {listed(missing)}", missing[:REPORTED])
     changed = list(_changed(schema, files))
@@ -43,14 +43,6 @@ def key_columns(rule: ClientKeyRule, files: Sequence[InputFile], stated: str | N
             raise ValidationFailedError.of("body.key_column", lacks)
         found |= dict.fromkeys(columns)
     return rule.columns_of(found) if stated is None else list(found)
-
-
-def _missing(schema: "FeatureSchema", files: Sequence[InputFile]) -> Iterator[Detail]:
-    for each in files:
-        names = {column.name for column in each.entry.columns}
-        for feature in schema.features:
-            if feature.name not in names:
-                yield Detail("body.files", f"the file '{each.file.label}' lacks the column '{feature.name}'")
 
 
 def _changed(schema: "FeatureSchema", files: Sequence[InputFile]) -> Iterator[Detail]:

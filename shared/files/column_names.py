@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from shared.files.limits import DEFAULT_LIMITS, ReadLimits
 from shared.text.comparison import comparable_text
 
+# pandas writes the names of rows under such names, of which lower case is compared.
+NAMES_OF_ROW_NUMBERS = ("unnamed: 0", "__index_level_0__")
 _BETWEEN_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\s.-]+")
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from shared.files.cells import is_missing, is_text, kind_of
-from shared.files.column_names import unique_names
+from shared.files.column_names import NAMES_OF_ROW_NUMBERS, unique_names
 from shared.files.limits import ReadLimits
 from shared.files.notes import ReadNotes
 from shared.models.reading import ReadOptions, WarningCode
@@ -17,7 +17,6 @@ TITLE_LINES = 50
 LEAST_NUMBERS = 3
 # Filled cells of a line with a name and its value, above a table.
 PAIR = 2
-NAMES_OF_ROW_NUMBERS = ("unnamed: 0", "__index_level_0__")
 # Row numbers have fewer digits.
 ROW_NUMBER_DIGITS = 16
 # Lines below a header that may explain it: units, questions, ids.

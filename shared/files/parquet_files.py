@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from shared.files.basic_types import type_of
-from shared.files.column_names import unique_names
+from shared.files.column_names import NAMES_OF_ROW_NUMBERS, unique_names
 from shared.files.column_types import LARGEST_NUMBER, ColumnType, TypeReading, cleaned, col, examine, without_nulls
 from shared.files.errors import UnreadableFileError
 from shared.files.formats import PlainFile
@@ -21,8 +21,6 @@ from shared.models.reading import ReadOptions, WarningCode
 # Of a decoded value in memory: a number takes 8 bytes, a text's view 16.
 VALUE_BYTES = 16
 _SMALLER = (pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16, pl.UInt32, pl.Float32)
-# pandas writes the rows' names under such names.
-ROW_NUMBERS = ("__index_level_0__", "Unnamed: 0")
 
 
 class ParquetSource(Source):
@@ -106,8 +104,8 @@ class ParquetSource(Source):
         numbers = {name: column for name, (column, dtype) in self._columns.items() if _may_be_long(dtype)}
         binary = {name: column for name, (column, dtype) in self._columns.items() if isinstance(dtype, pl.Binary)}
         raw = pl.scan_parquet(self.plain.path, glob=False)
-        for name in ROW_NUMBERS:
-            if name in self._columns and self._columns[name][1].is_integer():
+        for name in list(self._columns):
+            if name.lower() in NAMES_OF_ROW_NUMBERS and self._columns[name][1].is_integer():
                 del self._columns[name]
                 numbers.pop(name, None)
                 self.notes.warn(

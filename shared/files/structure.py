@@ -9,8 +9,9 @@ import os
 import re
 import shutil
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO, BinaryIO
@@ -39,6 +40,8 @@ LINES_OF_NOTES = 20
 WORDS_OF_A_NOTE = 3
 # Of more blank lines, those above a usual row are not worth a warning each.
 FEW_GAPS = 3
+# How many lines are below it, the line, and its cells.
+_LastLine = tuple[int, str, list[str]]
 _FIELD = "\x02"
 # Otherwise polars would run slow tests on all lines.
 _IN_ORDER = pl.QueryOptFlags(predicate_pushdown=False)
@@ -96,26 +99,26 @@ def has_stray_marks(path: Path, dialect: Dialect) -> bool:
 
 def last_total(path: Path, marks: Marks) -> str | None:
     """Returns the last line above notes if it has totals of the columns and not the values of a row."""
-    line, cells = _last_row(path, marks)
+    _, line, cells = _last_row(path, marks)
     return line if _names_total(cells) and any(is_missing(cell) for cell in cells) else None
 
 
 def note_end(path: Path, marks: Marks, width: int, notes: ReadNotes) -> None:
     """Warns of the last lines if they may be no rows: totals with a value in each column, or sentences."""
-    line, cells = _last_row(path, marks)
+    below, line, cells = _last_row(path, marks)
     if _names_total(cells) and all(kind_of(cell) == "number" for cell in cells[1:]):
-        number = _number_of(path, line)
+        number = _count_lines(path) - below
         notes.warn(
             WarningCode.VALUE,
             f"Line {number:,} looks like totals, but has as many values as a row and was read as one. Delete it if it "
             f"is not a row: {_shown(line)}",
             line=number,
         )
-    for line, cells in _last_lines(path, marks):
-        if len(cells) != width or not _is_note(cells):
-            break
-        if len(cells[0].split()) >= WORDS_OF_A_NOTE:
-            number = _number_of(path, line)
+    last = takewhile(lambda each: len(each[2]) == width and _is_note(each[2]), _last_lines(path, marks))
+    if sentences := [each for each in last if len(each[2][0].split()) >= WORDS_OF_A_NOTE]:
+        count = _count_lines(path)
+        for below, line, _ in sentences:
+            number = count - below
             notes.warn(
                 WarningCode.VALUE,
                 f"Line {number:,} looks like a note below the table, and was read as a row. Delete it if it is a note: "
@@ -124,18 +127,23 @@ def note_end(path: Path, marks: Marks, width: int, notes: ReadNotes) -> None:
             )
 
 
-def _last_row(path: Path, marks: Marks) -> tuple[str, list[str]]:
-    """Returns the last line that is neither blank nor a note, and its cells."""
-    return next((each for each in _last_lines(path, marks) if not _is_note(each[1])), ("", []))
+def _last_row(path: Path, marks: Marks) -> _LastLine:
+    """Returns the last line that is neither blank nor a note."""
+    return next((each for each in _last_lines(path, marks) if not _is_note(each[2])), (0, "", []))
 
 
-def _last_lines(path: Path, marks: Marks) -> list[tuple[str, list[str]]]:
-    """Returns the last lines that are not blank, from the last up, and their cells."""
+def _last_lines(path: Path, marks: Marks) -> Iterator[_LastLine]:
+    """Yields the last lines that are not blank, from the last up."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL_BYTES))
-        lines = file.read().decode("utf-8", "replace").splitlines()
-    cells = ((line, [cell.strip() for cell in split(line, marks, is_lenient=True).fields]) for line in reversed(lines))
-    return list(islice((each for each in cells if any(each[1])), LINES_OF_NOTES))
+        text = file.read().decode("utf-8", "replace")
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    cells = ((below, line, _cells(line, marks)) for below, line in enumerate(reversed(lines)))
+    return islice((each for each in cells if any(each[2])), LINES_OF_NOTES)
+
+
+def _cells(line: str, marks: Marks) -> list[str]:
+    return [cell.strip() for cell in split(line, marks, is_lenient=True).fields]
 
 
 def _is_note(cells: list[str]) -> bool:
@@ -143,13 +151,13 @@ def _is_note(cells: list[str]) -> bool:
     return len(cells) > 2 and is_text(cells[0]) and not any(cells[1:])
 
 
-def _number_of(path: Path, line: str) -> int:
-    """Returns the number of the last line with this text."""
-    found, text = 0, line.encode()
+def _count_lines(path: Path) -> int:
+    count, chunk = 0, b"\n"
     with path.open("rb") as file:
-        for number, each in enumerate(file, start=1):
-            found = number if each.rstrip(b"\r\n") == text else found
-    return found
+        while more := file.read(CHUNK_BYTES):
+            chunk = more
+            count += chunk.count(b"\n")
+    return count + (not chunk.endswith(b"\n"))
 
 
 def _names_total(cells: list[str]) -> bool:
@@ -404,7 +412,7 @@ class _Repair:
         self._source.go_back(place)
         if line is None or line == self._dialect.header_text:
             return
-        cells = [cell.strip() for cell in split(line, self._marks, is_lenient=True).fields]
+        cells = _cells(line, self._marks)
         if 1 < len(cells) == self._width == len(set(cells)) and all(map(is_text, cells)):
             self._headers.append((number, line, cells))
 

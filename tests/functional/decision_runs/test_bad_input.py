@@ -3,7 +3,9 @@
 import polars as pl
 import pytest
 
+from shared.models.checkpoint import CheckpointInput
 from tests.fixtures.aws import BUCKET
+from tests.fixtures.evaluations import add_checkpoint
 from tests.functional.decision_runs.conftest import Runs, table
 
 
@@ -33,6 +35,10 @@ def test_columns_that_changed_since_the_training_are_named_before_anything_start
     assert "the file 'b.parquet' lacks the column 'age' of the model 'Churn'" in response.json()["error"]
     assert "lacks the column 'city'" in response.json()["error"]
 
+    # Another model may read dates from the column.
+    dates = [CheckpointInput(name="age", type="datetime")]
+    other = add_checkpoint(runs.lab.resources.table, runs.lab.space_id, inputs=dates)
+    runs.action("Bond", channel="email", model_id=other.id)
     runs.upload("b.parquet", table(10).with_columns(age=pl.date(2026, 1, 31)))
     response = runs.request()
     assert response.status_code == 409

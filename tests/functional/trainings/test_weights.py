@@ -108,14 +108,20 @@ def test_a_license_is_accepted_by_its_name_only(client: TestClient, name: str) -
     assert client.put(f"/spaces/{space_of(client)}", json={"accepted_licenses": [name]}).status_code == 400
 
 
-@pytest.mark.row("ML-1")
-def test_a_job_is_told_where_the_weights_are_and_what_was_stated_of_them(
-    client: TestClient, resources: Resources, table: Table
-) -> None:
-    deployment = with_weights(resources, "BSD-3-Clause")
+def world_of(client: TestClient, deployment: Resources, table: Table) -> World:
+    """Returns a training with TabICL in a deployment, whose file is uploaded."""
     api = same_caller(client, deployment)
     world = World(api, deployment, table, training_request(api, table, architecture="tabicl"))
     world.upload("2025.csv")
+    return world
+
+
+@pytest.mark.row("ML-1")
+def test_a_job_gets_the_place_the_checksum_and_the_license_of_the_weights(
+    client: TestClient, resources: Resources, table: Table
+) -> None:
+    deployment = with_weights(resources, "BSD-3-Clause")
+    world = world_of(client, deployment, table)
     check_training(deployment, world.event)
 
     key = f"spaces/{space_of(client)}/trainings/{world.training['id']}/input/job.json"
@@ -129,8 +135,6 @@ def test_a_training_whose_weights_are_taken_away_before_its_job_fails_in_words(
     client: TestClient, resources: Resources, table: Table
 ) -> None:
     deployment = with_weights(resources, "BSD-3-Clause")
-    api = same_caller(client, deployment)
-    world = World(api, deployment, table, training_request(api, table, architecture="tabicl"))
-    world.upload("2025.csv")
+    world = world_of(client, deployment, table)
     with pytest.raises(JobFailedError, match="weights of the architecture tabicl were taken away"):
         check_training(with_weights(resources, None), world.event)
