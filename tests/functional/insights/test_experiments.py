@@ -170,12 +170,12 @@ def test_an_erased_customer_leaves_no_trace_in_the_experiment(
 ) -> None:
     create_action("Card")
     run(client, {"name": "all", "percentage": 100})
-    react(client, decide(client, {"customer_id": "c-77"}, wording="none"), "accepted")
+    react(client, decide(client, {"customer_id": "customer-77"}, wording="none"), "accepted")
     space = client.headers["X-Space-Id"]
-    partition = ledger_partition(space, ClientName("customer_id", "c-77").digest)
+    partition = ledger_partition(space, ClientName("customer_id", "customer-77").digest)
     assert [item["arm"] for item in table.query(partition) if item["SK"].startswith("~arm#")] == ["all"]
-    assert client.delete("/clients/c-77").status_code == 200
+    assert client.delete("/clients/customer-77").status_code == 200
     assert list(table.query(partition)) == []
     # The sums name nobody, so they stay.
-    assert "c-77" not in str(list(table.query(f"insight_experiment#{space}")))
+    assert "customer-77" not in str(list(table.query(f"insight_experiment#{space}")))
     assert results(client)["all"]["conversions"] == 1
